@@ -1,0 +1,29 @@
+"""What every head promises."""
+
+from typing import Protocol
+
+from jax import Array
+from jax.typing import ArrayLike
+
+from arcface_jax.margins import Context, MarginRule
+
+
+class Head(Protocol):
+    """Takes the sum over classes for any margin; equal to the dense head in value and gradient."""
+
+    def __call__(
+        self,
+        embeddings: Array,
+        centers: Array,
+        labels: Array,
+        *,
+        margin: MarginRule,
+        scale: ArrayLike | None,
+        bias: Array | None,
+        context: Context,
+    ) -> tuple[Array, Context]:
+        """One loss per row, float[B], and the context after the margin has observed the batch.
+
+        Shapes and labels are checked already; rows without a class are masked by the caller.
+        """
+        ...

@@ -1,0 +1,117 @@
+"""Layers that Flax lacks or sets differently from the published networks."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from arcface_jax.models.normalization import sum_rows
+from arcface_jax.models.strided import halving_convolution
+
+
+@jax.custom_vjp
+def leaky(x: Array, slope: Array) -> Array:
+    r""":math:`\max(x, 0) + a \min(x, 0)` with one slope a per entry of the last axis.
+
+    >>> leaky(jnp.array([[-4.0, 4.0]]), jnp.array([0.25, 0.25]))
+    Array([[-1.,  4.]], dtype=float32)
+    """
+    return jnp.where(x >= 0, x, x * slope.reshape((1,) * (x.ndim - 1) + slope.shape))
+
+
+def _leaky_forward(x: Array, slope: Array):
+    return leaky(x, slope), (x, slope)
+
+
+def _leaky_backward(saved, grad):
+    x, slope = saved
+    wide = slope.reshape((1,) * (x.ndim - 1) + slope.shape)
+    product = (grad * jnp.minimum(x, 0)).astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.where(x >= 0, grad, grad * wide), sum_rows(product).astype(slope.dtype)
+
+
+leaky.defvjp(_leaky_forward, _leaky_backward)
+
+
+class PReLU(nnx.Module):
+    """Leaky rectifier with one trained slope per channel; `nnx.PReLU` has one for all.
+
+    Args:
+      channels: size of the last axis.
+      init: every slope's first value.
+
+    Source: He et al., Delving Deep into Rectifiers (ICCV 2015), eq. 1.
+
+    >>> PReLU(2)(jnp.array([[-4.0, 4.0]]))
+    Array([[-1.,  4.]], dtype=float32)
+    """
+
+    def __init__(self, channels: int, *, init: float = 0.25):
+        """Every slope starts at ``init``."""
+        self.slope = nnx.Param(jnp.full((channels,), init, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        """float[..., channels] -> the same shape and dtype."""
+        return leaky(x, self.slope[...].astype(x.dtype))
+
+
+class Convolution(nnx.Module):
+    """Square convolution without bias, weights from N(0, 0.1), padding written out.
+
+    ``SAME`` would pad (0, 1) at stride 2 on an even size where the published networks pad (1, 1).
+
+    Args:
+      c_in: channels of the input.
+      c_out: channels of the output.
+      kernel: side in pixels.
+      stride: 1 or 2.
+      padding: zero pixels on every side.
+      dtype: what it computes in; the kernel is float32.
+      rngs: stream ``params``.
+
+    >>> x = jnp.ones((1, 4, 4, 3))
+    >>> Convolution(3, 8, kernel=3, stride=2, padding=1, rngs=nnx.Rngs(0))(x).shape
+    (1, 2, 2, 8)
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        padding: int,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Draws the kernel from stream ``params``."""
+        shape = (kernel, kernel, c_in, c_out)
+        self.kernel = nnx.Param(0.1 * jax.random.normal(rngs.params(), shape))
+        self.stride = stride
+        self.padding = padding
+        self.dtype = dtype
+
+    def __call__(self, x: Array) -> Array:
+        """float[B, H, W, c_in] -> [B, H', W', c_out] in ``dtype``."""
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        if self.stride == 2:
+            return halving_convolution(x, kernel, self.padding)
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            ((self.padding, self.padding), (self.padding, self.padding)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+def uniform_fan_in(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    r"""Uniform in :math:`\pm 1/\sqrt{\text{rows}}`, PyTorch's default for linear layers.
+
+    >>> bool((abs(uniform_fan_in(jax.random.key(0), (16, 2))) <= 0.25).all())
+    True
+    """
+    bound = shape[0] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)

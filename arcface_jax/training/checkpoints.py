@@ -1,0 +1,106 @@
+"""Checkpoints of a run: train state and data position, written by Orbax."""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from orbax.checkpoint import v1 as ocp
+
+from arcface_jax.training.state import TrainState
+
+_training: Any = ocp.training
+
+
+class Checkpoints:
+    """A directory of checkpoints, the newest of which a killed run goes on from.
+
+    Args:
+      directory: created if absent.
+      every: steps between two checkpoints.
+      keep: how many of the newest stay.
+    """
+
+    def __init__(self, directory: str | os.PathLike, *, every: int, keep: int = 1):
+        """Opens the directory; nothing is read yet."""
+        if every < 1 or keep < 1:
+            raise ValueError(f"every={every} and keep={keep} must be at least 1.")
+        self._checkpointer = _training.Checkpointer(
+            pathlib.Path(directory).absolute(),
+            save_decision_policy=_training.save_decision_policies.FixedIntervalPolicy(every),
+            preservation_policy=_training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def save(self, step: int, state: TrainState, batches: Any, *, force: bool = False) -> bool:
+        """Saves where ``step`` is due, or always with ``force``; returns whether it did."""
+        if not force and not self._checkpointer.should_save(step):
+            return False
+        if self.latest == step:
+            return False
+        position = batches.get_state() if hasattr(batches, "get_state") else {}
+        return self._checkpointer.save_checkpointables(
+            step,
+            {"state": _plain(state), "data": position},
+            force=force,
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def restore(self, like: TrainState, batches: Any = None) -> TrainState | None:
+        """The newest state, laid out like ``like``; moves ``batches`` to its place.
+
+        Returns None where there is no checkpoint.
+
+        Raises:
+          ValueError: the checkpoint holds arrays of other shapes than ``like``.
+        """
+        if self.latest is None:
+            return None
+        wanted = {"state": _plain(like)}
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted
+        )
+        loaded = self._checkpointer.load_checkpointables(
+            abstract_checkpointables={**abstract, "data": None}
+        )
+        if batches is not None and hasattr(batches, "set_state"):
+            batches.set_state(loaded["data"])
+        return _typed(loaded["state"], like)
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._checkpointer.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _plain(state: TrainState) -> dict[str, jax.Array]:
+    """The state's leaves under stable names, random keys as their raw numbers."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): _raw(leaf) for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _typed(plain: dict[str, jax.Array], like: TrainState) -> TrainState:
+    def typed(path: Any, leaf: Any) -> Any:
+        value = plain[jax.tree_util.keystr(path)]
+        return jax.random.wrap_key_data(value) if _is_key(leaf) else value
+
+    return jax.tree_util.tree_map_with_path(typed, like)

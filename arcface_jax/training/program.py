@@ -1,0 +1,241 @@
+"""The compiled functions of a run: initialise, train one step, embed."""
+
+import collections
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+
+from arcface_jax import geometry
+from arcface_jax.heads import Head, margin_softmax_loss
+from arcface_jax.margins import MarginRule
+from arcface_jax.models import IResNet, IResNetConfig
+from arcface_jax.training.schedules import ScheduleConfig
+from arcface_jax.training.state import Hyper, TrainState
+
+# Of the centres' normal distribution, as in arcface_torch and the MXNet code.
+CENTER_STD = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProgramConfig:
+    """What is fixed when the step is compiled; everything else is in `Hyper`.
+
+    Args:
+      model: size of the backbone.
+      num_classes: C.
+      schedule: the learning rate's course.
+      momentum: of SGD.
+      head: how the sum over classes is taken; a name or a `Head`.
+
+    >>> ProgramConfig(
+    ...     model=IResNetConfig(depths=(1,), widths=(4,), image_size=8),
+    ...     num_classes=3,
+    ...     schedule=ScheduleConfig(steps=10),
+    ... ).momentum
+    0.9
+    """
+
+    model: IResNetConfig
+    num_classes: int
+    schedule: ScheduleConfig
+    momentum: float = 0.9
+    head: str | Head = "dense"
+
+    def __post_init__(self):
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes={self.num_classes}; there must be at least 1 class.")
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum={self.momentum} lies outside [0, 1).")
+
+
+def normalize_images(images: Array) -> Array:
+    """uint8 images as float32 in [-1, 1]: ``x / 127.5 - 1``; floats pass as they are.
+
+    >>> normalize_images(jnp.array([0, 255], jnp.uint8))
+    Array([-1.,  1.], dtype=float32)
+    """
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 127.5 - 1.0
+    return images
+
+
+class Program:
+    """Compiled once per `ProgramConfig` and kind of margin; shared by all runs that have them.
+
+    Args:
+      config: what is fixed.
+
+    >>> config = ProgramConfig(
+    ...     model=IResNetConfig(depths=(1,), widths=(4,), embedding_dim=4, image_size=8),
+    ...     num_classes=3,
+    ...     schedule=ScheduleConfig(steps=10),
+    ... )
+    >>> program = Program(config)
+    >>> from arcface_jax.margins import arcface
+    >>> state = program.init(arcface(), seed=0)
+    >>> program.embed(state, jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
+    (2, 4)
+    """
+
+    def __init__(self, config: ProgramConfig):
+        """Nothing is compiled before its first call."""
+        self.config = config
+        self.traces: collections.Counter[str] = collections.Counter()
+        model = IResNet(config.model, rngs=nnx.Rngs(0))
+        self._graphdef = nnx.graphdef(model)
+        evaluating = nnx.view(model, use_running_average=True, deterministic=True)
+        self._eval_graphdef = nnx.graphdef(evaluating)
+        self._step = jax.jit(self._traced("train_step", self._train_step), donate_argnums=0)
+        self._embed = jax.jit(self._traced("embed", self._embeddings), static_argnums=2)
+
+    def _traced(self, name: str, function):
+        @functools.wraps(function)
+        def counted(*args):
+            self.traces[name] += 1
+            return function(*args)
+
+        return counted
+
+    def init(self, margin: MarginRule, *, seed: int) -> TrainState:
+        """The state before the first step; equal seeds give equal states.
+
+        Not compiled as one program: that takes twenty times as long as drawing array by array.
+        """
+        config = self.config
+        model_key, dropout_key, center_key, step_key = jax.random.split(jax.random.key(seed), 4)
+        model = IResNet(config.model, rngs=nnx.Rngs(params=model_key, dropout=dropout_key))
+        _, params, rest = nnx.split(model, nnx.Param, ...)
+        shape = (config.num_classes, config.model.embedding_dim)
+        head = {"centers": CENTER_STD * jax.random.normal(center_key, shape)}
+        if margin.has_bias:
+            head["bias"] = jnp.zeros(config.num_classes)
+        margin_params = margin.init_params(config.num_classes)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            rest=rest,
+            head=head,
+            margin_params=margin_params,
+            margin_state=margin.init_state(),
+            optimizer=self._optimizer(0.0, 0.0).init((params, head, margin_params)),
+            key=step_key,
+        )
+
+    def train_step(
+        self, state: TrainState, images: ArrayLike, labels: ArrayLike, hyper: Hyper
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One step of SGD; ``state`` is given up to it.
+
+        Args:
+          state: from `init` or the last step.
+          images: uint8[B, H, W, c], or float in [-1, 1].
+          labels: int32[B]; -1 is ignored.
+          hyper: traced numbers, see `Hyper.traced`.
+
+        Returns:
+          The next state, and sums and norms of the batch: ``loss`` and ``theta_target_deg`` (means
+          over rows that count), ``grad_norm``, ``learning_rate``, ``embedding_norm``.
+        """
+        return self._step(state, images, labels, hyper)
+
+    def embed(
+        self, state: TrainState, images: ArrayLike, *, batch_statistics: bool = False
+    ) -> Array:
+        """float32[B, D], not normalised.
+
+        ``batch_statistics`` normalises by the batch instead of the running statistics, which mean
+        nothing before some fifty steps.
+        """
+        return self._embed(state, images, batch_statistics)
+
+    def _optimizer(
+        self, learning_rate: ArrayLike, weight_decay: ArrayLike
+    ) -> optax.GradientTransformation:
+        """SGD with momentum, the decay part of the gradient as in PyTorch."""
+        return optax.chain(
+            optax.add_decayed_weights(jnp.asarray(weight_decay), mask=_decayed),
+            optax.trace(self.config.momentum),
+            optax.scale_by_learning_rate(jnp.asarray(learning_rate)),
+        )
+
+    def _train_step(self, state: TrainState, images: Array, labels: Array, hyper: Hyper):
+        counted = labels >= 0
+        count = jnp.maximum(jnp.sum(counted), 1)
+
+        def objective(trained):
+            params, head, margin_params = trained
+            model = nnx.merge(self._graphdef, params, state.rest, copy=True)
+            embeddings = model(normalize_images(images))
+            result = margin_softmax_loss(
+                embeddings,
+                head["centers"],
+                labels,
+                margin=hyper.margin,
+                scale=hyper.scale,
+                bias=head.get("bias"),
+                params=margin_params,
+                state=state.margin_state,
+                key=jax.random.fold_in(state.key, state.step),
+                head=self.config.head,
+            )
+            losses, margin_state = (
+                result if state.margin_state is not None else (result, state.margin_state)
+            )
+            rest = nnx.split(model, nnx.Param, ...)[2]
+            return jnp.sum(losses) / count, (rest, margin_state, embeddings)
+
+        trained = (state.params, state.head, state.margin_params)
+        (loss, (rest, margin_state, embeddings)), grads = jax.value_and_grad(
+            objective, has_aux=True
+        )(trained)
+        rate = hyper.learning_rate * self.config.schedule.factor(state.step)
+        optimizer = self._optimizer(rate, hyper.weight_decay)
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
+        changed: Any = optax.apply_updates(trained, updates)
+        params, head, margin_params = changed
+        theta = geometry.angle(_own_cosines(embeddings, state.head["centers"], labels))
+        metrics = {
+            "loss": loss,
+            "theta_target_deg": jnp.degrees(jnp.sum(jnp.where(counted, theta, 0.0)) / count),
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": rate,
+            "embedding_norm": jnp.sum(jnp.where(counted, geometry.length(embeddings), 0.0)) / count,
+        }
+        state = TrainState(
+            step=state.step + 1,
+            params=params,
+            rest=rest,
+            head=head,
+            margin_params=margin_params,
+            margin_state=margin_state,
+            optimizer=optimizer_state,
+            key=state.key,
+        )
+        return state, metrics
+
+    def _embeddings(self, state: TrainState, images: Array, batch_statistics: bool) -> Array:
+        graphdef = self._graphdef if batch_statistics else self._eval_graphdef
+        model = nnx.merge(graphdef, state.params, state.rest, copy=True)
+        return model(normalize_images(images))
+
+
+def _decayed(trained: Any) -> Any:
+    """True for what weight decay pulls to zero: all but softmax's bias and a margin's scalars."""
+    params, head, margin_params = trained
+    return (
+        jax.tree.map(lambda _: True, params),
+        {name: name != "bias" for name in head},
+        jax.tree.map(lambda _: False, margin_params),
+    )
+
+
+def _own_cosines(embeddings: Array, centers: Array, labels: Array) -> Array:
+    own = centers[jnp.maximum(labels, 0)]
+    return geometry.clip_cosine(jnp.sum(geometry.unit(embeddings) * geometry.unit(own), axis=-1))

@@ -1,0 +1,58 @@
+"""What training carries from step to step, and what a sweep varies without recompiling."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from arcface_jax.margins import MarginRule
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """The whole state of a run as one pytree.
+
+    Attributes:
+      step: int32, steps done.
+      params: parameters of the backbone (an `nnx.State`).
+      rest: everything else the backbone carries: batch statistics, dropout counters.
+      head: ``{"centers": float[C, D]}`` and, for plain softmax, ``"bias": float[C]``.
+      margin_params: the margin's own trainable scalars, or None.
+      margin_state: the margin's running state, or None.
+      optimizer: optax's state over (params, head, margin_params).
+      key: folded with the step wherever a margin draws.
+    """
+
+    step: Array
+    params: Any
+    rest: Any
+    head: dict[str, Array]
+    margin_params: Any
+    margin_state: Any
+    optimizer: Any
+    key: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+    """Traced hyper-parameters: runs that differ in these alone share one compiled step.
+
+    Attributes:
+      margin: its numbers are traced, its kind, tail and gradient convention are not.
+      scale: s, or None for the margin's own.
+      learning_rate: base rate, multiplied by the schedule's factor.
+      weight_decay: added to the gradient as ``weight_decay * w``.
+    """
+
+    margin: MarginRule
+    scale: Any
+    learning_rate: Any
+    weight_decay: Any
+
+    def traced(self) -> "Hyper":
+        """Every number as a float32 array, so that 0.5 and 1 do not compile apart."""
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), self)

@@ -1,0 +1,1 @@
+"""Runs the experiments of the library: entry points, their settings and their reports."""

@@ -1,0 +1,118 @@
+"""What the entry points share: flags, config files, and errors of one line."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from experiments.environment import keep_compiled_programs, prefer_fast_cpu_convolutions
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment: a Python file with get_config(), e.g. experiments/configs/demo.py",
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; created if absent.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Where prepared data sets live (default: $ARCFACE_PREPARED_DIR, then ~/.cache/arcface_jax).",
+)
+MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", None, "Where original archives of data sets lie (default: $ARCFACE_DATA_DIR)."
+)
+
+
+def config() -> ConfigDict:
+    """The experiment that --config names, with the command line's overrides."""
+    if _CONFIG.value is None:
+        raise ValueError("--config is missing; e.g. --config=experiments/configs/demo.py")
+    return _CONFIG.value
+
+
+def config_path() -> str:
+    """The file that --config names."""
+    return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
+def config_module(path: str) -> ModuleType:
+    """A config file as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def workdir() -> Path:
+    """The directory that --workdir names, proved writable.
+
+    Raises:
+      ValueError: no --workdir, or one that cannot be written.
+    """
+    if not _WORKDIR.value:
+        raise ValueError("--workdir is missing; name a directory for the results.")
+    directory = Path(_WORKDIR.value)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--workdir={directory} cannot be written: {error.strerror}.") from None
+    return directory
+
+
+def refuse_arguments(argv: list[str]) -> None:
+    """Refuses words that belong to no flag."""
+    if len(argv) > 1:
+        raise ValueError(f"unexpected argument {argv[1]!r}; options start with --, see --help.")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs ``main`` under absl; mistakes of the user end in one line and exit code 2."""
+    prefer_fast_cpu_convolutions()
+    keep_compiled_programs()
+    program = f"python -m {sys.modules['__main__'].__spec__.name}"  # type: ignore[union-attr]
+
+    def guarded(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            # Orbax and TFDS would fill the screen.
+            logging.set_verbosity(logging.WARNING)
+        try:
+            main(argv)
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; the same command goes on from here.\n")
+            sys.stderr.flush()
+            # Data threads would be waited for.
+            os._exit(INTERRUPTED)
+        except (ValueError, OSError) as error:
+            _fail(program, error)
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+            _fail(program, error)
+            raise
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _fail(program: str, error: BaseException) -> None:
+    sys.stderr.write(f"{program}: {one_line(error)}\n")
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,79 @@
+"""Every field of an experiment with its default and unit; other configs change what they need."""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """The default experiment: ArcFace on the built-in synthetic faces."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "synthetic_faces"  # a registered data set or a directory of identities
+    config.data.size = 32  # px, side of the square images
+    config.data.channels = 3  # 1 grey, 3 RGB
+    config.data.train = "train"  # split to train on
+    config.data.test = "test"  # split of unseen identities to evaluate on
+    config.data.options = ConfigDict()  # what the data set itself takes, e.g. identities
+    # Identities cut from the training split for choosing hyper-parameters: a share of them, or a
+    # number of whole groups (Omniglot alphabets). With evaluate_on = "validation" they are left
+    # out of training and evaluated instead of the test split.
+    config.data.validation_fraction = 0.0
+    config.data.validation_groups = 0
+    config.data.evaluate_on = "test"  # or "validation"
+    config.data.workers = 0  # 0: threads; n: n processes that decode and augment
+
+    config.augmentation = ConfigDict()
+    config.augmentation.flip = 0.0  # probability of a left-right flip
+    config.augmentation.shift_px = 0  # px either way
+    config.augmentation.rotate_deg = 0.0  # degrees either way
+    config.augmentation.scale = 0.0  # size changes by up to this share
+    config.augmentation.brightness = 0.0  # share of the full range either way
+    config.augmentation.contrast = 0.0  # share either way
+
+    config.model = ConfigDict()
+    config.model.name = "resnet_small"
+    config.model.depths = (1, 1, 1, 1)  # blocks in each stage
+    config.model.widths = (16, 32, 64, 128)  # channels in each stage
+    config.model.embedding_dim = 64
+    config.model.dropout = 0.0  # before the embedding layer
+    config.model.dtype = "float32"  # or "bfloat16", of the convolutional part
+
+    # Angles in radians. What is left empty takes the margin's own default.
+    config.margin = ConfigDict()
+    config.margin.name = "arcface"
+    config.margin.m = config_dict.placeholder(float)
+    config.margin.m1 = config_dict.placeholder(float)
+    config.margin.m2 = config_dict.placeholder(float)
+    config.margin.m3 = config_dict.placeholder(float)
+    config.margin.tail = config_dict.placeholder(str)
+    config.margin.gradient = config_dict.placeholder(str)
+    config.margin.feature_norm = config_dict.placeholder(str)
+    config.scale = config_dict.placeholder(float)  # s; empty: the margin's own (64)
+
+    config.steps = 1000
+    config.batch_size = 128
+    config.learning_rate = 0.1
+    config.momentum = 0.9
+    config.weight_decay = 5e-4
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"  # constant, cosine, step, poly
+    config.schedule.warmup = 50  # steps
+    config.schedule.drops = ()  # step: where the rate falls to a tenth
+    config.schedule.power = 2.0  # poly
+
+    config.log_every = 20  # steps between two records
+    config.checkpoint_every = 500  # steps; a killed run goes on from the last one
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 256
+    config.evaluation.pairs = ""  # a pair list of the data set; empty: drawn
+    config.evaluation.max_images_per_identity = 0  # adds metrics with at most so many; 0: none
+    config.evaluation.resamples = 200  # of the identities, for intervals
+    config.evaluation.angle_images = 2048  # training images in the theta histograms
+    return config
+
+
+def sweep():
+    """One point: the config as it is."""
+    yield {}

@@ -1,0 +1,288 @@
+"""One point of a sweep: train, evaluate on unseen identities, leave the record behind."""
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arcface_jax.analysis import angle_histogram, angle_statistics, target_angles
+from arcface_jax.data import Dataset
+from arcface_jax.data.pipeline import batches, evaluation_batches
+from arcface_jax.evaluation import evaluate_open_set
+from arcface_jax.margins import MarginRule, target_cosine
+from arcface_jax.training import (
+    Checkpoints,
+    Diverged,
+    JsonLines,
+    Program,
+    ProgramConfig,
+    TrainState,
+    train,
+)
+from arcface_jax.training.records import Progress
+from experiments.files import write_arrays, write_json
+from experiments.images import Images, listed_pairs
+from experiments.provenance import now, provenance
+from experiments.settings import Settings
+
+PHASES = ("start", "middle", "end")
+
+
+class Programs:
+    """Compiled programs by what is fixed in them, shared by the points of a sweep."""
+
+    def __init__(self):
+        """Empty."""
+        self._programs: dict[ProgramConfig, Program] = {}
+
+    def find(self, config: ProgramConfig) -> Program:
+        """The program for ``config``, the same one each time."""
+        return self._programs.setdefault(config, Program(config))
+
+    @property
+    def train_step_compilations(self) -> int:
+        """How often a train step was compiled so far."""
+        return sum(program.traces["train_step"] for program in self._programs.values())
+
+
+def program_config(settings: Settings, *, num_classes: int) -> ProgramConfig:
+    """What a point compiles for."""
+    return ProgramConfig(
+        model=settings.model,
+        num_classes=num_classes,
+        schedule=settings.schedule,
+        momentum=settings.momentum,
+    )
+
+
+def embed_dataset(
+    program: Program,
+    state: TrainState,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    batch_statistics: bool = False,
+) -> Any:
+    """float32[N, D] embeddings of every image in order, not normalised.
+
+    Raises:
+      ValueError: an embedding is not finite; its image is named.
+    """
+    parts = [
+        np.asarray(program.embed(state, batch["image"], batch_statistics=batch_statistics))
+        for batch in evaluation_batches(dataset, batch_size=batch_size)
+    ]
+    embeddings = np.concatenate(parts)[: len(dataset)]
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"{dataset.name}: the embedding of image {dataset.ids[bad[0]]!r} is not finite "
+            f"({bad.size} of {len(dataset)} are); the network has diverged."
+        )
+    return embeddings
+
+
+def run_point(
+    settings: Settings,
+    config: dict[str, Any],
+    directory: Path,
+    *,
+    images: Images,
+    programs: Programs,
+    title: str,
+    manual_dir: str | None = None,
+) -> dict[str, Any]:
+    """Trains and evaluates; returns what ``result.json`` holds.
+
+    Args:
+      settings: the checked experiment.
+      config: the same as plain values, for the record.
+      directory: where everything is written; a killed run goes on from its last checkpoint.
+      images: of both sides.
+      programs: shared by the sweep.
+      title: of the progress line.
+      manual_dir: where pair lists lie.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "config.json", config)
+    started, clock = now(), time.perf_counter()
+    compiled = programs.train_step_compilations
+    program = programs.find(program_config(settings, num_classes=images.train.num_classes))
+    pairs = listed_pairs(settings.evaluation.pairs, images.test, manual_dir=manual_dir)
+    histograms = _Histograms(settings, directory / "angles.npz", program, images.train)
+
+    like = program.init(settings.margin, seed=settings.seed)
+    stream = batches(
+        images.train,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augmentation=settings.augmentation,
+        workers=settings.data.workers,
+    )
+    result: dict[str, Any] = {"status": "finished"}
+    try:
+        with Checkpoints(directory / "checkpoints", every=settings.checkpoint_every) as checkpoints:
+            state = checkpoints.restore(like, stream) or like
+            done = int(state.step)
+            histograms.at_step(done, state)
+            with JsonLines(directory / "metrics.jsonl", keep_until=done + 1) as metrics:
+                state = train(
+                    program,
+                    state,
+                    stream,
+                    settings.hyper,
+                    steps=settings.steps,
+                    log_every=settings.log_every,
+                    metrics=metrics,
+                    progress=Progress(title, settings.steps),
+                    checkpoints=checkpoints,
+                    at_step=histograms.at_step,
+                )
+            checkpoints.save(settings.steps, state, stream, force=True)
+        result |= _evaluate(settings, program, state, images, pairs, histograms)
+    except Diverged as error:
+        result |= {"status": "diverged", "reason": str(error), "metrics": {}, "intervals": {}}
+    finally:
+        stream.close()
+    compilations = programs.train_step_compilations - compiled
+    seconds = time.perf_counter() - clock
+    result |= {"target": _target_curve(settings.margin), "compilations": compilations}
+    write_json(
+        directory / "run.json",
+        {
+            **provenance(),
+            "started": started,
+            "finished": now(),
+            "seconds": round(seconds, 1),
+            "compilations": {"train_step": compilations},
+            "dataset": images.describe(),
+        },
+    )
+    write_json(directory / "result.json", result)
+    return result
+
+
+def _evaluate(
+    settings: Settings,
+    program: Program,
+    state: TrainState,
+    images: Images,
+    pairs: Any,
+    histograms: "_Histograms",
+) -> dict[str, Any]:
+    evaluation = settings.evaluation
+    trained, unseen = (
+        embed_dataset(program, state, dataset, batch_size=evaluation.batch_size)
+        for dataset in images
+    )
+    open_set = evaluate_open_set(
+        unseen,
+        images.test.labels,
+        pairs=pairs,
+        max_images_per_identity=evaluation.max_images_per_identity or None,
+        resamples=evaluation.resamples,
+        seed=0,
+    )
+    histograms.add_pairs(open_set.pair_angles_deg)
+    centers = np.asarray(state.head["centers"])
+    angles: dict[str, float | None] = {}
+    for suffix, least in (("", 1), ("_min2", 2)):
+        on_train = angle_statistics(trained, images.train.labels, centers, min_images=least)
+        on_test = angle_statistics(unseen, images.test.labels, min_images=least)
+        angles |= {
+            f"w_ec{suffix}": on_train.w_ec,
+            f"w_inter{suffix}": on_train.w_inter,
+            f"intra_train{suffix}": on_train.intra,
+            f"inter_train{suffix}": on_train.inter,
+            f"intra_test{suffix}": on_test.intra,
+            f"inter_test{suffix}": on_test.inter,
+        }
+    return {
+        "metrics": _finite(open_set.metrics),
+        "intervals": {name: list(interval) for name, interval in open_set.intervals.items()},
+        "angles": _finite(angles),
+        "notes": open_set.notes,
+        "pairs": {"genuine": open_set.genuine_pairs, "impostor": open_set.impostor_pairs},
+        **_last_record(histograms.path.with_name("metrics.jsonl")),
+    }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, float | None]:
+    return {
+        name: None if value is None or not math.isfinite(value) else float(value)
+        for name, value in values.items()
+    }
+
+
+def _last_record(path: Path) -> dict[str, Any]:
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    rates = [record["images_per_second"] for record in records[1:]]
+    return {
+        "final_loss": records[-1]["loss"],
+        "final_theta_target_deg": records[-1]["theta_target_deg"],
+        "images_per_second": float(np.median(rates)) if rates else None,
+    }
+
+
+def _target_curve(margin: MarginRule) -> dict[str, list[float]]:
+    """The target cosine over [0, 180] degrees, without the scale."""
+    theta = np.arange(181.0)
+    target = target_cosine(np.cos(np.deg2rad(theta)), margin)
+    return {"theta_deg": theta.tolist(), "logit": np.asarray(target, np.float64).tolist()}
+
+
+@dataclasses.dataclass
+class _Histograms:
+    """Angles to the true and to the nearest wrong class at start, middle and end of training."""
+
+    settings: Settings
+    path: Path
+    program: Program
+    train: Dataset
+
+    def __post_init__(self):
+        steps = self.settings.steps
+        self._phase_at = {0: "start", steps // 2: "middle", steps: "end"}
+        count = min(self.settings.evaluation.angle_images, len(self.train))
+        chosen = np.random.default_rng(0).permutation(len(self.train))[:count]
+        # Labels must stay those of the centres, so the images are picked, not the data set cut.
+        self._images = self.train.images(np.sort(chosen))
+        self._labels = self.train.labels[np.sort(chosen)]
+        self._arrays: dict[str, Any] = {}
+        if self.path.exists():
+            with np.load(self.path) as saved:
+                self._arrays = dict(saved)
+        edges = np.arange(181.0)
+        steps_of = [0, steps // 2, steps]
+        self._arrays |= {"edges": edges, "steps": np.asarray(steps_of)}
+
+    def at_step(self, step: int, state: TrainState) -> None:
+        """Adds and saves the histograms if a phase begins at this step."""
+        phase = self._phase_at.get(step)
+        if phase is None or f"theta_y_{phase}" in self._arrays:
+            return
+        size = self.settings.evaluation.batch_size
+        # Running statistics mean nothing before training; a batch's own do.
+        own = [
+            self.program.embed(
+                state, self._images[start : start + size], batch_statistics=phase == "start"
+            )
+            for start in range(0, len(self._images), size)
+        ]
+        theta, nearest = target_angles(
+            np.concatenate([np.asarray(part) for part in own]),
+            self._labels,
+            np.asarray(state.head["centers"]),
+        )
+        self._arrays[f"theta_y_{phase}"] = angle_histogram(theta)
+        self._arrays[f"nearest_wrong_{phase}"] = angle_histogram(nearest)
+        write_arrays(self.path, self._arrays)
+
+    def add_pairs(self, pair_angles: dict[str, Any]) -> None:
+        """Adds and saves the histograms of held-out pairs."""
+        self._arrays |= {f"pairs_{kind}": counts for kind, counts in pair_angles.items()}
+        write_arrays(self.path, self._arrays)

@@ -1,0 +1,205 @@
+"""A config file's values, checked once and frozen."""
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from arcface_jax.data.augmentation import Augmentation
+from arcface_jax.margins import MARGINS, MarginRule
+from arcface_jax.models import MODELS, IResNetConfig
+from arcface_jax.training import Hyper, ScheduleConfig
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images are trained on and which are evaluated; fields as in configs/base.py."""
+
+    name: str
+    size: int
+    channels: int
+    train: str
+    test: str
+    options: tuple[tuple[str, Any], ...]
+    validation_fraction: float
+    validation_groups: int
+    evaluate_on: str
+    workers: int
+
+    def __post_init__(self):
+        if self.evaluate_on not in ("test", "validation"):
+            raise ValueError(
+                f"data.evaluate_on={self.evaluate_on!r}; it is 'test' or 'validation'."
+            )
+        if self.validation_fraction and self.validation_groups:
+            raise ValueError(
+                "data.validation_fraction and data.validation_groups both cut identities from the "
+                "training split; set one of them."
+            )
+        cuts = bool(self.validation_fraction or self.validation_groups)
+        if self.evaluate_on == "validation" and not cuts:
+            raise ValueError(
+                "data.evaluate_on='validation' needs identities to evaluate; set "
+                "data.validation_fraction or data.validation_groups."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How unseen identities are evaluated; fields as in configs/base.py."""
+
+    batch_size: int
+    pairs: str
+    max_images_per_identity: int
+    resamples: int
+    angle_images: int
+
+    def __post_init__(self):
+        for name in ("batch_size", "angle_images"):
+            _check_at_least(f"evaluation.{name}", getattr(self, name), 1)
+        for name in ("resamples", "max_images_per_identity"):
+            _check_at_least(f"evaluation.{name}", getattr(self, name), 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A whole experiment."""
+
+    seed: int
+    data: DataSettings
+    augmentation: Augmentation
+    model: IResNetConfig
+    margin: MarginRule
+    scale: float | None
+    steps: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    schedule: ScheduleConfig
+    log_every: int
+    checkpoint_every: int
+    evaluation: EvaluationSettings
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
+            _check_at_least(name, getattr(self, name), 1)
+        if self.batch_size < 2:
+            raise ValueError("batch_size=1 leaves batch normalisation without a variance.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate={self.learning_rate} must be positive.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay={self.weight_decay} must not be negative.")
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale={self.scale} must be positive.")
+        if self.scale is not None and not self.margin.has_scale:
+            raise ValueError(
+                f"scale={self.scale} has no effect with {type(self.margin).__name__}, whose logits "
+                "are scaled by the embeddings' own length; leave it out."
+            )
+
+    @property
+    def hyper(self) -> Hyper:
+        """What a compiled step takes as numbers."""
+        return Hyper(
+            margin=self.margin,
+            scale=self.scale,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}={value} must be at least {least}.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean x?`` where a known name is close, else nothing.
+
+    >>> nearest("arcfaec", ["arcface", "cosface"])
+    '; did you mean arcface?'
+    """
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def make_margin(name: str, values: Mapping[str, Any]) -> MarginRule:
+    """The margin of that name, with those of ``values`` that are not None.
+
+    Raises:
+      ValueError: an unknown name, a value that this margin does not have, or one out of range.
+
+    >>> make_margin("cosface", {"m": 0.25, "tail": None}).m3
+    0.25
+    """
+    if name not in MARGINS:
+        raise ValueError(
+            f"unknown margin {name!r}{nearest(name, MARGINS)} Known: {', '.join(MARGINS)}."
+        )
+    given = {key: value for key, value in values.items() if value is not None}
+    takes = inspect.signature(MARGINS[name]).parameters
+    for key in given:
+        if key not in takes:
+            raise ValueError(
+                f"margin {name} has no {key}; it takes {', '.join(takes) or 'nothing'}."
+            )
+    return MARGINS[name](**given)
+
+
+def make_settings(config: ConfigDict) -> Settings:
+    """A config's values as checked, frozen settings.
+
+    Raises:
+      ValueError: a value out of range or a combination that makes no sense, with the way out.
+    """
+    values = config.to_dict()
+    data = values["data"]
+    data["options"] = tuple(sorted(data["options"].items()))
+    model = dict(values["model"])
+    name, dtype = model.pop("name"), model.pop("dtype")
+    if name not in MODELS:
+        raise ValueError(
+            f"unknown model {name!r}{nearest(name, MODELS)} Known: {', '.join(MODELS)}."
+        )
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown model.dtype {dtype!r}; known: {', '.join(DTYPES)}.")
+    margin = dict(values["margin"])
+    flat = {
+        key: values[key]
+        for key in (
+            "seed",
+            "scale",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "momentum",
+            "weight_decay",
+            "log_every",
+            "checkpoint_every",
+        )
+    }
+    return Settings(
+        **flat,
+        data=DataSettings(**data),
+        augmentation=Augmentation(**values["augmentation"]),
+        model=IResNetConfig(
+            **{
+                **MODELS[name],
+                **{key: value for key, value in model.items() if value is not None},
+                "image_size": data["size"],
+                "channels": data["channels"],
+                "dtype": DTYPES[dtype],
+            }
+        ),
+        margin=make_margin(margin.pop("name"), margin),
+        schedule=ScheduleConfig(steps=values["steps"], **values["schedule"]),
+        evaluation=EvaluationSettings(**values["evaluation"]),
+    )

@@ -1,0 +1,102 @@
+"""Our layers against plain formulas and XLA's own gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from arcface_jax.models.layers import PReLU, leaky
+from arcface_jax.models.normalization import BatchNorm, standardize
+from arcface_jax.models.strided import halving_convolution
+
+
+def plain_convolution(x, kernel, padding):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (2, 2),
+        ((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 5), (7, 6), (1, 1), (28, 28)])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (5, 2), (3, 0)])
+def test_halving_convolution_equals_xla_in_value_and_gradients(size, kernel, padding, rng):
+    if min(size) + 2 * padding < kernel:
+        pytest.skip("the kernel is larger than the padded image")
+    x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(kernel, kernel, 3, 4)), jnp.float32)
+    value, vjp = jax.vjp(lambda x, w: halving_convolution(x, w, padding), x, w)
+    expected, plain_vjp = jax.vjp(lambda x, w: plain_convolution(x, w, padding), x, w)
+    np.testing.assert_array_equal(value, expected)
+    g = jnp.asarray(rng.normal(size=value.shape), jnp.float32)
+    for got, wanted in zip(vjp(g), plain_vjp(g), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=2e-5 * max(1.0, float(abs(wanted).max())))
+
+
+def plain_batch_norm(x, scale, bias, epsilon=1e-5):
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axes, keepdims=True)
+    unit = (x - mean) / jnp.sqrt(variance + epsilon)
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return unit * scale.reshape(shape) + bias.reshape(shape)
+
+
+@pytest.mark.parametrize("shape", [(16, 5), (4, 3, 3, 5)])
+def test_batch_norm_equals_the_formula_in_value_and_gradients(shape, rng):
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng.normal(2.0, 3.0, size=shape))
+        scale, bias = jnp.asarray(rng.normal(size=(2, 5)))
+        weights = jnp.asarray(rng.normal(size=shape))
+        layer = BatchNorm(5, dtype=jnp.float64)
+        graphdef, state = nnx.split(layer)
+
+        def ours(x, scale, bias):
+            layer = nnx.merge(graphdef, state, copy=True)
+            layer.scale[...], layer.bias[...] = scale, bias
+            return (layer(x) * weights).sum()
+
+        def plain(x, scale, bias):
+            return (plain_batch_norm(x, scale, bias) * weights).sum()
+
+        got = jax.value_and_grad(ours, argnums=(0, 1, 2))(x, scale, bias)
+        expected = jax.value_and_grad(plain, argnums=(0, 1, 2))(x, scale, bias)
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_running_statistics_move_by_a_tenth_with_the_unbiased_variance(rng):
+    x = jnp.asarray(rng.normal(3.0, 2.0, size=(8, 4)), jnp.float32)
+    layer = BatchNorm(4)
+    layer(x)
+    np.testing.assert_allclose(layer.mean[...], 0.1 * x.mean(0), rtol=1e-5)
+    expected = 0.9 + 0.1 * np.var(np.asarray(x), axis=0, ddof=1)
+    np.testing.assert_allclose(layer.var[...], expected, rtol=1e-5)
+
+
+def test_standardize_survives_a_constant_channel():
+    value, grads = jax.value_and_grad(lambda x: standardize(x, 1e-5)[0].sum())(jnp.ones((8, 2)))
+    assert float(value) == 0.0
+    assert (grads == 0.0).all()
+
+
+def test_leaky_gradients_match_the_plain_form(rng):
+    x = jnp.asarray(rng.normal(size=(6, 5, 3)), jnp.float32)
+    slope = jnp.array([0.25, -0.5, 1.5])
+    g = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+
+    def plain(x, slope):
+        return jnp.maximum(x, 0) + slope[None, None] * jnp.minimum(x, 0)
+
+    value, vjp = jax.vjp(leaky, x, slope)
+    expected, plain_vjp = jax.vjp(plain, x, slope)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for got, wanted in zip(vjp(g), plain_vjp(g), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_prelu_has_one_slope_per_channel():
+    assert PReLU(7).slope.shape == (7,)
