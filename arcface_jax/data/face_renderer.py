@@ -1,10 +1,11 @@
 """A parametric face renderer: any number of made-up people, and the truth about every image.
 
-A head is an ellipsoid whose jaw, cheeks and forehead are widened or narrowed. Each pixel's ray meets
-it in closed form, so the features painted on its surface move, foreshorten and vanish with the pose,
-and its normals, dented and raised by relief, are lit by one directional light:
+A head is an ellipsoid whose jaw, cheeks and forehead are widened or narrowed. Each pixel's ray
+meets it in closed form, so the features painted on its surface move, foreshorten and vanish with
+the pose, and its normals, dented and raised by relief, are lit by one directional light:
 
-    radiance = albedo * (ambient + intensity * max(0, (n . l + w) / (1 + w))),   pixel = sqrt(radiance)
+    radiance = albedo * (ambient + intensity * max(0, (n . l + 0.2) / 1.2)) + highlight
+    pixel    = 255 sqrt(radiance)
 
 Who a face is (:class:`Identity`) is spread over some fifty measures; what else changes between two
 images of it (:class:`Nuisances`) is kept apart and can be stored beside each image.
@@ -143,7 +144,7 @@ class Identity:
       brow_gap: above the eye's centre. brow_width: half the width. brow_thickness: half the
         thickness. brow_arch: height of the arch. brow_slope: outer end up. brow: colour.
       nose_height: of the tip. nose_width: half the width at the wings. nose_bridge: half the width
-        between the eyes. nose_protrusion: of the tip. nose_upturn: how much the nostrils show, 0..1.
+        between the eyes. nose_protrusion: of the tip. nose_upturn: how the nostrils show, 0..1.
       mouth_height: of the line between the lips. mouth_width: half the width. upper_lip, lower_lip:
         thickness. cupid_bow: dip in the upper lip, 0..1. mouth_curve: corners up at rest.
       lips: colour.
@@ -249,10 +250,9 @@ def draw_identity(index: int, *, seed: int) -> Identity:
             _IDENTITY_RANGES.items(), rng.random(len(_IDENTITY_RANGES)).tolist(), strict=True
         )
     }
-    chance = dict(zip(("style", "face", "freckles", "mole", "bun"), rng.random(5).tolist()))
-    amount = dict(
-        zip(("drop", "length", "beard", "moustache", "line", "lips"), rng.random(6).tolist())
-    )
+    chance = {name: rng.random() for name in ("style", "face", "freckles", "mole", "bun")}
+    amounts = ("drop", "length", "beard", "moustache", "line", "lips")
+    amount = {name: rng.random() for name in amounts}
     tone = float(rng.beta(1.2, 1.5))
     skin = _jitter(rng, _blend(_SKIN_TONES, tone), spread=0.07)
     hair = _jitter(rng, _pick(rng, _HAIR_COLOURS), spread=0.15)
@@ -326,13 +326,17 @@ _SPREADS = {
 _LIMITS = {name: (spread.low, spread.high) for name, spread in _SPREADS.items()} | {
     "occlusion_size": (0.0, 1.0),
     "occlusion_offset": (-1.5, 1.5),
+    "occlusion_angle": (-360.0, 360.0),
+    "background_angle": (-360.0, 360.0),
+    # What float32 can store.
+    "noise_seed": (0, 2**24 - 1),
 }
 _COLOUR_FIELDS = ("background", "clothes", "occlusion_colour")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Nuisances:
-    """Everything that changes between two images of one person; the defaults are a neutral portrait.
+    """Everything that changes between two images of one person; by default a neutral portrait.
 
     Attributes:
       yaw: degrees, > 0 turns the nose to the right of the image, [-60, 60].
@@ -347,8 +351,8 @@ class Nuisances:
       gaze_x, gaze_y: where the eyes look, -1..1, right and up positive.
       occlusion: one of ``OCCLUSIONS``. occlusion_size: how much it covers, 0..1.
       occlusion_colour: sRGB of mask, hat, bar or frame, [0, 1].
-      occlusion_angle, occlusion_offset: of the bar: degrees from level, and distance from the middle
-        in half head heights, [-1.5, 1.5].
+      occlusion_angle, occlusion_offset: of the bar: degrees from level, and distance from the
+        middle in half head heights, [-1.5, 1.5].
       scale: 1 = a head of 3/4 of the image's height, [0.5, 2].
       shift_x, shift_y: shares of the side, to the right and down, [-0.5, 0.5].
       background, clothes: sRGB in [0, 1].
@@ -562,10 +566,10 @@ class _Scene:
     """Where each pixel looks, and where the light comes from.
 
     ``y`` and ``q``, float32[S, S], are coordinates on the plane of the head: roll, shift, scale and
-    the stretch of the face undone, and in ``q`` also the widths of jaw, cheeks and forehead, so that
-    in (q, y) the head is an ellipsoid. ``x`` is ``q`` before the latter. ``body_x`` [1, S] and
-    ``body_y`` [S, 1] keep the roll, as shoulders do not tilt. ``rotation`` takes head coordinates to
-    the camera's. ``pixel`` is a supersampled pixel's side. ``light`` and ``half_way`` are unit
+    the stretch of the face undone, and in ``q`` also the widths of jaw, cheeks and forehead, so
+    that in (q, y) the head is an ellipsoid. ``x`` is ``q`` before the latter. ``body_x`` [1, S] and
+    ``body_y`` [S, 1] keep the roll, as shoulders do not tilt. ``rotation`` takes head coordinates
+    to the camera's. ``pixel`` is a supersampled pixel's side. ``light`` and ``half_way`` are unit
     vectors of the camera's frame; ``direct`` and ``ambient`` linear colours, float32[3, 1, 1].
     """
 
@@ -601,7 +605,7 @@ class _Scene:
         )
 
     def depth(self, u: float, v: float) -> float:
-        """W of the head's front at (u, v)."""
+        """How far the head's front lies before its middle at (u, v)."""
         rest = 1.0 - (u / self.identity.head_width) ** 2 - v * v
         return self.identity.head_depth * math.sqrt(max(rest, 0.0))
 
@@ -671,7 +675,8 @@ class _Surface:
 class _Hair:
     """Hair or a hat, in the pixel rows that can see it in front of the head.
 
-    ``surface``: the shell it lies on. ``above``: how far above the hair line, [h, S]. ``cover``: [h, S].
+    ``surface``: the shell it lies on. ``above``: how far above the hair line, and ``cover``:
+    0..1, both [h, S].
     """
 
     rows: slice
@@ -772,8 +777,8 @@ def _cast(
 ) -> _Surface:
     """Meets the rays along the camera's axis with a turned ellipsoid, in closed form.
 
-    With e1, e2, e3 the camera's axes in coordinates where the ellipsoid is the unit sphere, the point
-    x e1 + y e2 + t e3 lies on it where t = sqrt(d) - b, b = (x e1 + y e2) . e3 / |e3|^2 and
+    With e1, e2, e3 the camera's axes in coordinates where the ellipsoid is the unit sphere, the
+    point x e1 + y e2 + t e3 lies on it where t = sqrt(d) - b, b = (x e1 + y e2) . e3 / |e3|^2 and
     d = b^2 - (|x e1 + y e2|^2 - 1) / |e3|^2.
     """
     shift_x, shift_y, _ = scene.project(*centre)
@@ -799,7 +804,8 @@ def _cast(
     depth -= b1 * x
     depth -= b2 * y
     sphere = np.empty((3, *x.shape), np.float32)
-    for axis, point in enumerate(sphere):
+    for axis in range(3):
+        point = sphere[axis]
         np.multiply(x, e1[axis], out=point)
         point += y * e2[axis]
         point += depth * e3[axis]
@@ -1308,7 +1314,7 @@ def _draw_body(canvas: np.ndarray, scene: _Scene) -> None:
 
 
 def _draw_ears(canvas: np.ndarray, scene: _Scene, *, near: bool) -> None:
-    """An ear stands behind the head's outline unless the head is turned so that it comes forward."""
+    """Ears stand behind the head's outline, unless its turn brings one forward (``near``)."""
     identity = scene.identity
     if identity.hair_length > 0.0 and identity.hair_drop >= 1.0:
         return

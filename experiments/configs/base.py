@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
     config.augmentation.scale = 0.0  # size changes by up to this share
     config.augmentation.brightness = 0.0  # share of the full range either way
     config.augmentation.contrast = 0.0  # share either way
+    # Grey level of what comes in from outside, 0..255; empty repeats the edge.
+    config.augmentation.fill = config_dict.placeholder(float)
 
     config.model = ConfigDict()
     config.model.name = "resnet_small"
