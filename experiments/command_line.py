@@ -1,5 +1,6 @@
 """What the entry points share: flags, config files, and errors of one line."""
 
+import difflib
 import importlib.util
 import os
 import sys
@@ -80,7 +81,24 @@ def refuse_arguments(argv: list[str]) -> None:
 
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} does not exist{_neighbour(error.filename)}"
+    # str() of a KeyError is the repr of its message.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _neighbour(path: str) -> str:
+    """``; did you mean x?`` where the directory holds a file of a similar name."""
+    wanted = Path(path)
+    names = [entry.name for entry in wanted.parent.iterdir()] if wanted.parent.is_dir() else []
+    near = difflib.get_close_matches(wanted.name, names, n=1)
+    return f"; did you mean {wanted.parent / near[0]}?" if near else "."
+
+
+def overridden() -> list[str]:
+    """Dotted paths of the config that the command line sets."""
+    return list(config_flags.get_override_values(flags.FLAGS["config"]))
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -10,6 +10,7 @@ Writes    WORKDIR/sweep.json and WORKDIR/points/NAME/, read by experiments.repor
 A point that is finished is not run again; a killed sweep goes on where it was.
 """
 
+import difflib
 import json
 import re
 import sys
@@ -83,7 +84,13 @@ def resolve(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
     try:
         resolved.update_from_flattened_dict(overrides)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"the sweep sets {overrides}: {command_line.one_line(error)}") from None
+        known = _flat(config.to_dict())
+        unknown = [path for path in overrides if path not in known]
+        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+        hint = f" did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"the sweep sets {overrides}: {command_line.one_line(error)}{hint}"
+        ) from None
     return resolved
 
 
@@ -215,6 +222,12 @@ def main(argv: list[str]) -> None:
     overrides = list(find_sweep(command_line.config_path(), _SWEEP.value))
     if not overrides:
         raise ValueError(f"the sweep of {command_line.config_path()} has no points.")
+    for path in command_line.overridden():
+        if all(path in point for point in overrides):
+            raise ValueError(
+                f"--config.{path} has no effect: every point of the sweep sets {path}; change the "
+                "sweep, or run one point with experiments.train."
+            )
     if _LAUNCHER.value == "slurm" and _INDEX.value is None:
         from experiments.slurm import submit
 

@@ -88,16 +88,15 @@ def load_split(
     del manual_dir
     known_split("synthetic_faces", split, _SPLITS)
     size = 48 if size is None else size
-    for what, value, most in (
-        ("identities", identities, _FIRST_TEST_IDENTITY),
-        ("test_identities", test_identities, _FIRST_TEST_IDENTITY),
-        ("images_per_identity", images_per_identity, 100_000),
-        ("size", size, 4096),
+    for what, value, least, most in (
+        ("identities", identities, 1, _FIRST_TEST_IDENTITY),
+        ("test_identities", test_identities, 1, _FIRST_TEST_IDENTITY),
+        ("images_per_identity", images_per_identity, 1, 100_000),
+        ("size", size, 16, 256),
+        ("strength", strength, 0, 2),
     ):
-        if not 1 <= value <= most:
-            raise ValueError(f"{what} must lie in [1, {most}], got {value}.")
-    if not 0.0 <= strength <= 10.0:
-        raise ValueError(f"strength must lie in [0, 10], got {strength}.")
+        if not least <= value <= most:
+            raise ValueError(f"{what} must lie in [{least}, {most}], got {value}.")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}.")
     config = SyntheticFacesConfig(

@@ -51,3 +51,17 @@ def sweep_rate():
                 "learning_rate": rate,
                 **VALIDATION,
             }
+
+
+def sweep_length():
+    """Whether three times the steps change the order of the losses."""
+    rates = {"softmax": 0.4, "arcface": 0.2, "norm_softmax": 0.2}
+    for name, rate in rates.items():
+        scaled = {} if name == "softmax" else {**MIDDLING[name], "scale": 16.0}
+        yield {
+            "margin.name": name,
+            **scaled,
+            "learning_rate": rate,
+            "steps": 1800,
+            **VALIDATION,
+        }
