@@ -1,0 +1,47 @@
+"""Margins on LFW's development split: train on peopleDevTrain, test on pairsDevTest.
+
+Command   python -m experiments.sweep --config=experiments/configs/lfw_margins.py \
+              --workdir=runs/lfw_margins
+Search    --sweep=rate: on 10 % of the training people that such a run does not train on, one seed
+Smoke     add --config.steps=60 --index=0
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+from experiments.configs.omniglot_margins import MIDDLING, SEEDS, SETTINGS
+
+VALIDATION = {"data.evaluate_on": "validation", "data.validation_fraction": 0.1}
+
+
+def get_config() -> ConfigDict:
+    """The small ResNet at 40 px, 800 steps of 128 (11 epochs of 9,511 aligned images)."""
+    config = base.get_config()
+    config.data.name = "lfw"
+    config.data.size = 40
+    config.augmentation.flip = 0.5
+    config.augmentation.shift_px = 2
+    config.augmentation.brightness = 0.1
+    config.augmentation.contrast = 0.1
+    config.steps = 800
+    config.learning_rate = 0.2
+    config.evaluation.pairs = "pairsDevTest"
+    config.evaluation.max_images_per_identity = 10
+    config.evaluation.resamples = 100
+    return config
+
+
+def sweep_rate():
+    """Learning rate of each loss."""
+    for rate in (0.1, 0.2, 0.4):
+        drawn = {"learning_rate": rate, "evaluation.pairs": "", **VALIDATION}
+        yield {"margin.name": "softmax", **drawn}
+        for name, margin in MIDDLING.items():
+            yield {"margin.name": name, **margin, "scale": 16.0, **drawn}
+
+
+def sweep():
+    """The table: every setting with every seed, tested on people never seen."""
+    for seed in range(SEEDS):
+        for setting in SETTINGS:
+            yield {**setting, "seed": seed}
