@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ from ml_collections import ConfigDict, config_flags
 from experiments.environment import keep_compiled_programs, prefer_fast_cpu_convolutions
 
 USAGE_ERROR = 2
-INTERRUPTED = 130
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -107,17 +107,23 @@ def run(main: Callable[[list[str]], None]) -> None:
     keep_compiled_programs()
     program = f"python -m {sys.modules['__main__'].__spec__.name}"  # type: ignore[union-attr]
 
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    # What a scheduler sends before it kills.
+    signal.signal(signal.SIGTERM, stop)
+
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             # Orbax and TFDS would fill the screen.
             logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             sys.stderr.write("\nstopped; the same command goes on from here.\n")
             sys.stderr.flush()
             # Data threads would be waited for.
-            os._exit(INTERRUPTED)
+            os._exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
         except (ValueError, OSError) as error:
             _fail(program, error)
 

@@ -201,7 +201,10 @@ def test_divergence_is_reported_and_fails_the_command(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(prepared, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(number, prepared, tmp_path):
+    # Where the tests run in the background SIGINT is ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = [f"--config={TINY}", "--sweep=long", f"--workdir={tmp_path}"]
     process = subprocess.Popen(
         command("sweep", *words),
@@ -217,9 +220,9 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(prepared, tmp_path):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + number, output
     assert "the same command goes on from here" in output
     assert list(results(tmp_path)) == ["softmax_steps6"]
     output = run("sweep", *words, prepared=prepared)
