@@ -23,6 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from arcface_jax import geometry
+from arcface_jax.known_names import unknown_name
 
 TAILS = ("hard", "easy", "mirror", "clip", "none", "min", "facex")
 GRADIENTS = ("exact", "straight_through")
@@ -117,7 +118,7 @@ def _check_number(name: str, value: Any, low: float, high: float, *, open_low: b
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}.")
+        raise unknown_name(name, value, known)
 
 
 def _detach_margin(cosines: Array, target: Array, gradient: str) -> Array:

@@ -1,4 +1,7 @@
-"""What the entry points share: flags, config files, and errors of one line."""
+"""What the entry points share: flags, config files, and errors of one line.
+
+Imports no JAX: `run` sets what JAX reads when it is imported.
+"""
 
 import difflib
 import importlib.util

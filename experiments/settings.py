@@ -1,16 +1,16 @@
 """A config file's values, checked once and frozen."""
 
 import dataclasses
-import difflib
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from arcface_jax.data.augmentation import Augmentation
+from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import MARGINS, MarginRule
 from arcface_jax.models import MODELS, IResNetConfig
 from arcface_jax.training import Hyper, ScheduleConfig
@@ -121,16 +121,6 @@ def _check_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name}={value} must be at least {least}.")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean x?`` where a known name is close, else nothing.
-
-    >>> nearest("arcfaec", ["arcface", "cosface"])
-    '; did you mean arcface?'
-    """
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {match[0]}?" if match else ""
-
-
 def make_margin(name: str, values: Mapping[str, Any]) -> MarginRule:
     """The margin of that name, with those of ``values`` that are not None.
 
@@ -141,9 +131,7 @@ def make_margin(name: str, values: Mapping[str, Any]) -> MarginRule:
     0.25
     """
     if name not in MARGINS:
-        raise ValueError(
-            f"unknown margin {name!r}{nearest(name, MARGINS)} Known: {', '.join(MARGINS)}."
-        )
+        raise unknown_name("margin", name, MARGINS)
     given = {key: value for key, value in values.items() if value is not None}
     takes = inspect.signature(MARGINS[name]).parameters
     for key in given:
@@ -166,11 +154,9 @@ def make_settings(config: ConfigDict) -> Settings:
     model = dict(values["model"])
     name, dtype = model.pop("name"), model.pop("dtype")
     if name not in MODELS:
-        raise ValueError(
-            f"unknown model {name!r}{nearest(name, MODELS)} Known: {', '.join(MODELS)}."
-        )
+        raise unknown_name("model", name, MODELS)
     if dtype not in DTYPES:
-        raise ValueError(f"unknown model.dtype {dtype!r}; known: {', '.join(DTYPES)}.")
+        raise unknown_name("model.dtype", dtype, DTYPES)
     margin = dict(values["margin"])
     flat = {
         key: values[key]

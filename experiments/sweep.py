@@ -10,7 +10,6 @@ Writes    WORKDIR/sweep.json and WORKDIR/points/NAME/, read by experiments.repor
 A point that is finished is not run again; a killed sweep goes on where it was.
 """
 
-import difflib
 import json
 import re
 import sys
@@ -84,10 +83,11 @@ def resolve(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
     try:
         resolved.update_from_flattened_dict(overrides)
     except (AttributeError, KeyError, TypeError) as error:
+        from arcface_jax.known_names import nearest
+
         known = _flat(config.to_dict())
         unknown = [path for path in overrides if path not in known]
-        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
-        hint = f" did you mean {near[0]}?" if near else ""
+        hint = nearest(unknown[0], known) if unknown else ""
         raise ValueError(
             f"the sweep sets {overrides}: {command_line.one_line(error)}{hint}"
         ) from None

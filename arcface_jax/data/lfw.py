@@ -30,7 +30,8 @@ from arcface_jax.data.builder import (
 from arcface_jax.data.dataset import Dataset
 from arcface_jax.data.decode import decode
 from arcface_jax.data.pair_lists import PairList, read_pairs
-from arcface_jax.data.split_names import known_split, nearest
+from arcface_jax.data.split_names import known_split
+from arcface_jax.known_names import unknown_name
 
 PAIR_LISTS = ("pairs", "pairsDevTrain", "pairsDevTest")
 """The lists of verification pairs that come with LFW."""
@@ -159,10 +160,7 @@ def pairs(name: str, *, manual_dir: str | os.PathLike[str] | None = None) -> Pai
       FileNotFoundError: the list isn't below ``manual_dir`` (default $ARCFACE_DATA_DIR).
     """
     if name not in PAIR_LISTS:
-        raise ValueError(
-            f"unknown pair list {name!r}; known: {', '.join(PAIR_LISTS)}."
-            f"{nearest(name, PAIR_LISTS)}"
-        )
+        raise unknown_name("pair list", name, PAIR_LISTS)
     where, file = originals_dir(manual_dir), f"lfw/{name}.txt"
     error = missing_files("lfw", {file: _ORIGIN}, where)
     if error is not None or where is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arcface_jax.data.dataset import Dataset
-from arcface_jax.data.split_names import nearest
+from arcface_jax.known_names import nearest
 
 DATASETS = {
     "synthetic_faces": "arcface_jax.data.synthetic_faces",

@@ -1,17 +1,8 @@
 """Checking the name of a split."""
 
-import difflib
 from collections.abc import Iterable
 
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The words "Did you mean X?" with the known name nearest to ``name``, or nothing.
-
-    >>> nearest("omniglt", ["lfw", "omniglot"])
-    ' Did you mean omniglot?'
-    """
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {match[0]}?" if match else ""
+from arcface_jax.known_names import nearest
 
 
 def known_split(dataset: str, split: str, known: Iterable[str]) -> None:

@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from arcface_jax.data.builder import Example, ImageBuilder, open_split, prepare
 from arcface_jax.data.dataset import Dataset
 from arcface_jax.data.decode import ImageDecoder
-from arcface_jax.data.face_images import FaceOptions, draw_identities
-from arcface_jax.data.face_renderer import draw_nuisances
+from arcface_jax.data.faces import draw_nuisances
+from arcface_jax.data.faces.images import FaceOptions, draw_identities
 from arcface_jax.data.split_names import known_split
 
 _FIRST_TEST_IDENTITY = 1_000_000

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from arcface_jax import geometry
 from arcface_jax.heads.dense import Dense
 from arcface_jax.heads.head import Head
+from arcface_jax.known_names import unknown_name
 from arcface_jax.losses.labels import check_labels, mark_rows
 from arcface_jax.margins import Context, MarginRule
 
@@ -88,7 +89,7 @@ def margin_softmax_loss(
         )
     if isinstance(head, str):
         if head not in HEADS:
-            raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}.")
+            raise unknown_name("head", head, HEADS)
         head = HEADS[head]
     counted = labels >= 0 if where is None else (labels >= 0) & where
     losses, context = head(

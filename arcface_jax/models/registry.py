@@ -1,10 +1,10 @@
 """Backbones by name."""
 
-import difflib
 from typing import Any
 
 from flax import nnx
 
+from arcface_jax.known_names import unknown_name
 from arcface_jax.models.iresnet import IResNet, IResNetConfig
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -34,13 +34,9 @@ def create(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> IResNet:
     32
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}.")
+        raise unknown_name("model", name, MODELS)
     known = IResNetConfig.__dataclass_fields__
     for field in overrides:
         if field not in known:
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{field} is not a field of {name}{hint} Known: {', '.join(known)}.")
+            raise unknown_name(f"field of {name}", field, known)
     return IResNet(IResNetConfig(**{**MODELS[name], **overrides}), rngs=rngs)

@@ -7,6 +7,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from arcface_jax.known_names import unknown_name
+
 SCHEDULES = ("constant", "cosine", "step", "poly")
 
 
@@ -37,7 +39,7 @@ class ScheduleConfig:
 
     def __post_init__(self):
         if self.name not in SCHEDULES:
-            raise ValueError(f"unknown schedule {self.name!r}; known: {', '.join(SCHEDULES)}.")
+            raise unknown_name("schedule", self.name, SCHEDULES)
         if self.steps < 1 or not 0 <= self.warmup < self.steps:
             raise ValueError(
                 f"warmup={self.warmup} must lie in [0, steps={self.steps}), and steps be at least "

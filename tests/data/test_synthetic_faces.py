@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from arcface_jax.data import check_disjoint, load
-from arcface_jax.data.face_images import FaceOptions, draw_identities, draw_images
-from arcface_jax.data.face_renderer import draw_identity, draw_nuisances, render
+from arcface_jax.data.faces import draw_identity, draw_nuisances, render
 
 SMALL = {"identities": 3, "test_identities": 2, "images_per_identity": 4, "size": 24}
 
@@ -49,19 +48,6 @@ def test_seed_draws_other_people_and_strength_calms(small):
     assert (images != other).mean() > 0.5
     still = load("synthetic_faces", split="test", **small, strength=0.0).images()
     assert (still[0] == still[1]).mean() > (images[0] == images[1]).mean()
-
-
-def test_processes_give_the_same_images_in_order():
-    options = FaceOptions(images=2, size=16, strength=1.0, seed=3)
-    here = [draw_images(k, options=options) for k in range(5, 10)]
-    assert list(draw_identities(range(5, 10), options=options, processes=2)) == here
-
-
-def test_a_renderer_that_fails_is_named():
-    # A negative seed can't seed a generator, which only the child finds out.
-    options = FaceOptions(images=1, size=16, strength=1.0, seed=-1)
-    with pytest.raises(RuntimeError, match="renders identity 0 ended early"):
-        list(draw_identities(range(2), options=options, processes=2))
 
 
 @pytest.mark.parametrize(

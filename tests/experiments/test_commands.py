@@ -67,7 +67,7 @@ def test_help_shows_a_command_to_type(module):
         ([f"--config={TINY}", "--config.batch_size=1", "--workdir={}"], "without a variance"),
         ([f"--config={TINY}", "--config.scale=3", "--workdir={}"], "has no effect: every point"),
         ([f"--config={TINY}", "--sweep=lng", "--workdir={}"], "it has sweep, sweep_long"),
-        ([f"--config={TINY}", "--sweep=wrong", "--workdir={}"], "did you mean margin.name"),
+        ([f"--config={TINY}", "--sweep=wrong", "--workdir={}"], "Did you mean margin.name"),
         ([f"--config={TINY}", "--index=2", "--workdir={}"], "the sweep has points 0 to 1"),
         ([f"--config={TINY}", "--wrkdir={}"], "Did you mean: workdir"),
         ([f"--config={TINY}", "--workdir={}", "surplus"], "unexpected argument 'surplus'"),

@@ -49,7 +49,7 @@ def test_a_margin_gets_only_what_it_takes():
     assert make_margin("arcface", {"m": 0.4, "tail": None}) == af.arcface(0.4)
     with pytest.raises(ValueError, match="margin cosface has no tail; it takes m"):
         make_margin("cosface", {"tail": "hard"})
-    with pytest.raises(ValueError, match="did you mean arcface"):
+    with pytest.raises(ValueError, match="Did you mean arcface"):
         make_margin("arcfaec", {})
 
 
@@ -63,7 +63,7 @@ def test_a_margin_gets_only_what_it_takes():
         (dict(scale=-4.0), "scale=-4.0 must be positive"),
         (dict(scale=4.0, margin__name="softmax"), "leave it out"),
         (dict(margin__m=-0.5), "m2=-0.5 lies outside"),
-        (dict(model__name="resnet_smal"), "did you mean resnet_small"),
+        (dict(model__name="resnet_smal"), "Did you mean resnet_small"),
         (dict(model__dtype="float8"), "unknown model.dtype"),
         (dict(data__evaluate_on="validation"), "needs identities to evaluate"),
         (dict(data__evaluate_on="train"), "it is 'test' or 'validation'"),

@@ -97,7 +97,7 @@ def test_dropout_needs_its_own_stream_and_changes_training_only(rng):
         (dict(channels=2), "images have 1"),
         (dict(dropout=1.0), r"outside \[0, 1\)"),
         (dict(image_size=8), "halved 4 times"),
-        (dict(width=3), "did you mean widths"),
+        (dict(width=3), "Did you mean widths"),
     ],
 )
 def test_impossible_sizes_are_refused(change, message):
@@ -106,7 +106,7 @@ def test_impossible_sizes_are_refused(change, message):
 
 
 def test_unknown_model_names_the_nearest():
-    with pytest.raises(ValueError, match="did you mean iresnet50"):
+    with pytest.raises(ValueError, match="Did you mean iresnet"):
         create("iresnet5", rngs=nnx.Rngs(0))
     assert "resnet_small" in MODELS
 

@@ -3,10 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from arcface_jax.data.face_renderer import (
+from arcface_jax.data.faces import (
     OCCLUSIONS,
     Nuisances,
-    contact_sheet,
     draw_identity,
     draw_nuisances,
     render,
@@ -77,14 +76,6 @@ def test_the_same_arguments_give_the_same_pixels(people):
     # Another size and person in between must leave nothing behind.
     render(people[1], NEUTRAL, size=32)
     np.testing.assert_array_equal(first, render(draw_identity(0, seed=11), again, size=SIZE))
-
-
-def test_an_identity_does_not_depend_on_how_many_are_drawn():
-    alone = draw_identity(5, seed=2)
-    assert alone == [draw_identity(index, seed=2) for index in range(8)][5]
-    assert alone == [draw_identity(index, seed=2) for index in reversed(range(3, 6))][0]
-    assert alone != draw_identity(5, seed=3)
-    assert draw_identity(1, seed=2) != draw_identity(2, seed=1)
 
 
 @pytest.mark.parametrize("size", [16, 17, 32, 112, 256])
@@ -161,27 +152,11 @@ def test_every_nuisance_has_a_change_to_test():
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_nuisance_changes_the_image_and_is_stored(people, name):
+def test_a_nuisance_changes_the_image(people, name):
     value, needed = CHANGES[name]
     before = Nuisances(**needed)
     after = dataclasses.replace(before, **{name: value})
-    difference = np.abs(pixels(people[0], before) - pixels(people[0], after))
-    assert difference.max() > 5.0
-    stored = after.as_dict()
-    assert all(type(number) is float for number in stored.values())
-    if name == "occlusion":
-        assert OCCLUSIONS[int(stored[name])] == value
-    elif isinstance(value, tuple):
-        assert tuple(stored[f"{name}_{c}"] for c in ("red", "green", "blue")) == value
-    else:
-        assert stored[name] == value
-
-
-def test_every_nuisance_is_stored_under_the_same_keys():
-    rng = np.random.default_rng(0)
-    keys = list(NEUTRAL.as_dict())
-    assert len(keys) == len(CHANGES) + 2 * 3
-    assert all(list(draw_nuisances(rng).as_dict()) == keys for _ in range(20))
+    assert np.abs(pixels(people[0], before) - pixels(people[0], after)).max() > 5.0
 
 
 @pytest.mark.parametrize("side", [-1, 1])
@@ -271,51 +246,3 @@ def test_noise_has_the_stated_spread(people):
     patch = (noisy - clean)[:20, :10]
     assert 9.0 < patch.std() < 11.0
     assert abs(patch.mean()) < 1.5
-
-
-def test_strength_zero_is_the_neutral_portrait():
-    assert draw_nuisances(np.random.default_rng(9), strength=0.0) == NEUTRAL
-
-
-def test_strength_scales_one_and_the_same_draw():
-    mild = draw_nuisances(np.random.default_rng(9), strength=0.5)
-    full = draw_nuisances(np.random.default_rng(9), strength=1.0)
-    assert full.yaw == pytest.approx(2.0 * mild.yaw)
-    assert full.smile == pytest.approx(2.0 * mild.smile)
-    assert full.scale - 1.0 == pytest.approx(2.0 * (mild.scale - 1.0))
-
-
-def test_occlusions_come_as_often_as_stated():
-    rng = np.random.default_rng(0)
-    kinds = [draw_nuisances(rng).occlusion for _ in range(3000)]
-    shares = {kind: kinds.count(kind) / len(kinds) for kind in OCCLUSIONS}
-    assert shares["none"] == pytest.approx(0.70, abs=0.03)
-    assert all(shares[kind] > 0.02 for kind in OCCLUSIONS)
-
-
-def test_contact_sheet_has_a_row_for_each_identity(people):
-    nuisances = [NEUTRAL, Nuisances(yaw=20.0), Nuisances(smile=1.0)]
-    sheet = contact_sheet(people[:2], nuisances, size=24, gap=3)
-    assert sheet.shape == (2 * 24 + 3, 3 * 24 + 2 * 3, 3)
-    np.testing.assert_array_equal(sheet[27:, 27:51], render(people[1], nuisances[1], size=24))
-    assert np.all(sheet[24:27] == 255)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: draw_identity(-1, seed=0), "index=-1"),
-        (lambda: draw_identity(0, seed=-2), "seed=-2"),
-        (lambda: draw_nuisances(np.random.default_rng(0), strength=-1.0), "strength"),
-        (lambda: Nuisances(occlusion="hand"), "known: none, glasses"),
-        (lambda: Nuisances(yaw=float("nan")), "yaw must lie"),
-        (lambda: Nuisances(occlusion_angle=float("inf")), "occlusion_angle must lie"),
-        (lambda: Nuisances(noise_seed=-1), "noise_seed must lie"),
-        (lambda: Nuisances(blur=-1.0), "blur must lie"),
-        (lambda: Nuisances(background=(128, 128, 128)), "divide 8-bit values by 255"),
-        (lambda: contact_sheet([], [NEUTRAL], size=32), "at least one identity"),
-    ],
-)
-def test_bad_arguments_say_what_was_wanted(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from arcface_jax.data.face_renderer import draw_identity, draw_nuisances, render
+from arcface_jax.data.faces import draw_identity, draw_nuisances, render
 
 _IMAGE_STREAM = 1
 # Below that a process costs more (it imports NumPy and the package) than it saves.
@@ -79,7 +79,7 @@ def draw_identities(
 
 
 def _draw_in_processes(indices: range, options: FaceOptions, processes: int):
-    call = "import sys; from arcface_jax.data import face_images; face_images._send(sys.argv[1:])"
+    call = "import sys; from arcface_jax.data.faces import images; images._send(sys.argv[1:])"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         # One thread each: the processes already fill the cores.

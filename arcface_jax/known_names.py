@@ -1,0 +1,25 @@
+"""Errors for names that do not exist, with the nearest that does."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The words " Did you mean X?" with the known name nearest to ``name``, or nothing.
+
+    >>> nearest("omniglt", ["lfw", "omniglot"])
+    ' Did you mean omniglot?'
+    """
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {match[0]}?" if match else ""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not one of ``known``, to be raised.
+
+    >>> raise unknown_name("margin", "arcfaec", ["arcface", "cosface"])
+    Traceback (most recent call last):
+    ValueError: unknown margin 'arcfaec'; known: arcface, cosface. Did you mean arcface?
+    """
+    known = list(known)
+    return ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}.{nearest(name, known)}")
