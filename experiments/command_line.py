@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -24,7 +25,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     None,
     "The experiment: a Python file with get_config(), e.g. experiments/configs/demo.py",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; created if absent.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The directory of the results; train and sweep create it."
+)
 DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
@@ -57,15 +60,20 @@ def config_module(path: str) -> ModuleType:
     return module
 
 
+def named_workdir() -> Path:
+    """The directory that --workdir names, there or not."""
+    if not _WORKDIR.value:
+        raise ValueError("--workdir is missing; name the directory of the results.")
+    return Path(_WORKDIR.value)
+
+
 def workdir() -> Path:
     """The directory that --workdir names, proved writable.
 
     Raises:
       ValueError: no --workdir, or one that cannot be written.
     """
-    if not _WORKDIR.value:
-        raise ValueError("--workdir is missing; name a directory for the results.")
-    directory = Path(_WORKDIR.value)
+    directory = named_workdir()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"
@@ -80,6 +88,13 @@ def refuse_arguments(argv: list[str]) -> None:
     """Refuses words that belong to no flag."""
     if len(argv) > 1:
         raise ValueError(f"unexpected argument {argv[1]!r}; options start with --, see --help.")
+
+
+def refuse_flags(*names: str) -> None:
+    """Refuses flags of other entry points that this one would ignore."""
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"--{name} has no effect here; see --help.")
 
 
 def one_line(error: BaseException) -> str:
@@ -108,7 +123,6 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Runs ``main`` under absl; mistakes of the user end in one line and exit code 2."""
     prefer_fast_cpu_convolutions()
     keep_compiled_programs()
-    program = f"python -m {sys.modules['__main__'].__spec__.name}"  # type: ignore[union-attr]
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)
@@ -128,18 +142,19 @@ def run(main: Callable[[list[str]], None]) -> None:
             # Data threads would be waited for.
             os._exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
         except (ValueError, OSError) as error:
-            _fail(program, error)
+            fail(error)
 
     def parse(argv: list[str]) -> list[str]:
         try:
             return flags.FLAGS(argv)
         except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-            _fail(program, error)
-            raise
+            fail(error)
 
     app.run(guarded, flags_parser=parse)
 
 
-def _fail(program: str, error: BaseException) -> None:
-    sys.stderr.write(f"{program}: {one_line(error)}\n")
-    sys.exit(USAGE_ERROR)
+def fail(error: BaseException, *, code: int = USAGE_ERROR) -> NoReturn:
+    """Ends the process with one line that says what went wrong."""
+    program = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    sys.stderr.write(f"python -m {program}: {one_line(error)}\n")
+    sys.exit(code)

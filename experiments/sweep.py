@@ -21,6 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command_line
+from experiments.dotted_paths import flatten
 
 _SWEEP = flags.DEFINE_string("sweep", "", "Which sweep of the config file: sweep_NAME; '': sweep.")
 _INDEX = flags.DEFINE_integer("index", None, "Run this point only (0 is the first).")
@@ -85,7 +86,7 @@ def resolve(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
     except (AttributeError, KeyError, TypeError) as error:
         from arcface_jax.known_names import nearest
 
-        known = _flat(config.to_dict())
+        known = flatten(config.to_dict())
         unknown = [path for path in overrides if path not in known]
         hint = nearest(unknown[0], known) if unknown else ""
         raise ValueError(
@@ -181,7 +182,7 @@ def _refuse_other_configs(points: Path, names: list[str], resolved: list[ConfigD
         path = points / name / "config.json"
         if not path.exists():
             continue
-        before, now = (_flat(json.loads(text)) for text in (path.read_text(), config.to_json()))
+        before, now = (flatten(json.loads(text)) for text in (path.read_text(), config.to_json()))
         # A field that is newer than the results had its default then.
         for key in sorted(before.keys() & now.keys()):
             if before[key] != now[key]:
@@ -189,16 +190,6 @@ def _refuse_other_configs(points: Path, names: list[str], resolved: list[ConfigD
                     f"{path.parent} was run with {key}={before[key]}, now it is "
                     f"{now[key]}; take another --workdir, or delete that directory."
                 )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _summary(result: dict[str, Any]) -> str:
