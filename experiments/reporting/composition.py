@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.dotted_paths import flatten
 from experiments.reporting.blocks import (
     Block,
     Cell,
@@ -20,7 +21,7 @@ from experiments.reporting.estimates import estimate
 from experiments.reporting.grouping import Setting, group_settings, short_text, varying_keys
 from experiments.reporting.metrics import describe_metric, metric_keys
 from experiments.reporting.pictures import pictures
-from experiments.reporting.sweep_directory import Point, Sweep, flatten
+from experiments.reporting.sweep_directory import Point, Sweep
 from experiments.reporting.tables import (
     angle_table,
     estimate_cell,
