@@ -69,6 +69,8 @@ def area_resize(images, *, size: int | tuple[int, int]):
     """
     images = np.asarray(images)
     height, width = (size, size) if isinstance(size, int) else size
+    if images.dtype == np.uint8 and not (images.shape[-3] % height or images.shape[-2] % width):
+        return _block_means(images, height, width)
     rows = _overlap(images.shape[-3], height)
     columns = _overlap(images.shape[-2], width)
     moved = np.moveaxis(images, -1, -3).astype(np.float64)
@@ -76,6 +78,17 @@ def area_resize(images, *, size: int | tuple[int, int]):
     if images.dtype == np.uint8:
         return np.floor(out + 0.5).astype(np.uint8)
     return out.astype(images.dtype)
+
+
+def _block_means(images, height: int, width: int):
+    """Means of whole blocks of pixels in integers: exact, and without the threads of a product."""
+    down, across = images.shape[-3] // height, images.shape[-2] // width
+    count = down * across
+    sums = np.full((*images.shape[:-3], height, width, images.shape[-1]), count // 2, np.uint32)
+    for row in range(down):
+        for column in range(across):
+            sums += images[..., row::down, column::across, :]
+    return (sums // count).astype(np.uint8)
 
 
 def fit_square(image, *, size: int):
