@@ -136,11 +136,11 @@ def run(main: Callable[[list[str]], None]) -> None:
             logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as interrupt:
             sys.stderr.write("\nstopped; the same command goes on from here.\n")
             sys.stderr.flush()
             # Data threads would be waited for.
-            os._exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+            os._exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         except (ValueError, OSError) as error:
             fail(error)
 

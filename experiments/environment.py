@@ -11,8 +11,7 @@ _KNOW_THE_FLAG = {(0, 11), (0, 12)}
 def prefer_fast_cpu_convolutions() -> None:
     """Switches off an XLA fusion that makes a convolution's weight gradient slow on CPU.
 
-    The gradient takes a third of the time without it, a whole training step four fifths. An
-    ``XLA_FLAGS`` that is set already is left as it is. XLA reads the variable when its first
+    An ``XLA_FLAGS`` that is set already is left as it is. XLA reads the variable when its first
     operation runs. Results differ in the last digits, so runs record the value.
     """
     version = importlib.metadata.version("jaxlib")

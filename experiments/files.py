@@ -1,7 +1,10 @@
 """Files that are whole or absent, whenever the process is killed."""
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,22 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     with _partial(path).open("wb") as file:
         np.savez_compressed(file, **arrays)
     os.replace(_partial(path), path)
+
+
+@contextlib.contextmanager
+def claim(directory: Path) -> Iterator[bool]:
+    """Whether ``directory`` is this process's own while the block runs, and no other's.
+
+    The claim ends with the process, however it ends, so nothing is left to clean up by hand.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _partial(path: Path) -> Path:

@@ -1,7 +1,6 @@
 """One point of a sweep: train, evaluate on unseen identities, leave the record behind."""
 
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from arcface_jax.training import (
     Program,
     ProgramConfig,
     TrainState,
+    read_json_lines,
     train,
 )
 from arcface_jax.training.records import Progress
@@ -28,8 +28,6 @@ from experiments.files import write_arrays, write_json
 from experiments.images import Images, listed_pairs
 from experiments.provenance import now, provenance
 from experiments.settings import Settings
-
-PHASES = ("start", "middle", "end")
 
 
 class Programs:
@@ -41,7 +39,9 @@ class Programs:
 
     def find(self, config: ProgramConfig) -> Program:
         """The program for ``config``, the same one each time."""
-        return self._programs.setdefault(config, Program(config))
+        if config not in self._programs:
+            self._programs[config] = Program(config)
+        return self._programs[config]
 
     @property
     def train_step_compilations(self) -> int:
@@ -65,7 +65,6 @@ def embed_dataset(
     dataset: Dataset,
     *,
     batch_size: int,
-    batch_statistics: bool = False,
 ) -> Any:
     """float32[N, D] embeddings of every image in order, not normalised.
 
@@ -73,7 +72,7 @@ def embed_dataset(
       ValueError: an embedding is not finite; its image is named.
     """
     parts = [
-        np.asarray(program.embed(state, batch["image"], batch_statistics=batch_statistics))
+        np.asarray(program.embed(state, batch["image"]))
         for batch in evaluation_batches(dataset, batch_size=batch_size)
     ]
     embeddings = np.concatenate(parts)[: len(dataset)]
@@ -219,7 +218,7 @@ def _finite(values: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _last_record(path: Path) -> dict[str, Any]:
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = read_json_lines(path)
     rates = [record["images_per_second"] for record in records[1:]]
     return {
         "final_loss": records[-1]["loss"],
@@ -248,17 +247,15 @@ class _Histograms:
         steps = self.settings.steps
         self._phase_at = {0: "start", steps // 2: "middle", steps: "end"}
         count = min(self.settings.evaluation.angle_images, len(self.train))
-        chosen = np.random.default_rng(0).permutation(len(self.train))[:count]
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.train))[:count])
         # Labels must stay those of the centres, so the images are picked, not the data set cut.
-        self._images = self.train.images(np.sort(chosen))
-        self._labels = self.train.labels[np.sort(chosen)]
+        self._images = self.train.images(chosen)
+        self._labels = self.train.labels[chosen]
         self._arrays: dict[str, Any] = {}
         if self.path.exists():
             with np.load(self.path) as saved:
                 self._arrays = dict(saved)
-        edges = np.arange(181.0)
-        steps_of = [0, steps // 2, steps]
-        self._arrays |= {"edges": edges, "steps": np.asarray(steps_of)}
+        self._arrays |= {"edges": np.arange(181.0), "steps": np.asarray([0, steps // 2, steps])}
 
     def at_step(self, step: int, state: TrainState) -> None:
         """Adds and saves the histograms if a phase begins at this step."""

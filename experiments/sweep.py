@@ -7,7 +7,8 @@ Options   --config.steps=50        any value of the config, by its dotted path
           --launcher=slurm         every point a job of its own (needs the extra "slurm")
 Writes    WORKDIR/sweep.json and WORKDIR/points/NAME/, read by experiments.report
 
-A point that is finished is not run again; a killed sweep goes on where it was.
+A point that is finished is not run again; a killed sweep goes on where it was. The same command
+started twice shares the points: none is run by two processes.
 """
 
 import json
@@ -109,7 +110,7 @@ def run_sweep(
     Raises:
       ValueError: before anything runs: a setting out of range, a workdir of another sweep.
     """
-    from experiments.files import write_json
+    from experiments.files import claim, write_json
     from experiments.images import load_images
     from experiments.point import Programs, run_point
     from experiments.provenance import now, provenance
@@ -143,28 +144,33 @@ def run_sweep(
     for i in chosen:
         directory = points / names[i]
         title = f"[{i + 1}/{len(names)}] {names[i]}"
-        if (directory / "result.json").exists():
-            print(f"{title}  finished before", file=sys.stderr)
-            continue
-        (directory / "failed.json").unlink(missing_ok=True)
-        images = load_images(settings[i].data, data_dir=data_dir, manual_dir=manual_dir)
-        try:
-            result = run_point(
-                settings[i],
-                json.loads(resolved[i].to_json()),
-                directory,
-                images=images,
-                programs=programs,
-                title=title,
-                manual_dir=manual_dir,
-            )
-        except Exception as error:
-            write_json(directory / "failed.json", {"error": command_line.one_line(error)})
-            if not isinstance(error, ValueError | OSError):
-                raise
-            print(f"{title}  failed: {command_line.one_line(error)}", file=sys.stderr)
-            complete = False
-            continue
+        with claim(directory) as ours:
+            if not ours:
+                print(f"{title}  is being run by another process", file=sys.stderr)
+                complete = False
+                continue
+            if (directory / "result.json").exists():
+                print(f"{title}  finished before", file=sys.stderr)
+                continue
+            (directory / "failed.json").unlink(missing_ok=True)
+            images = load_images(settings[i].data, data_dir=data_dir, manual_dir=manual_dir)
+            try:
+                result = run_point(
+                    settings[i],
+                    json.loads(resolved[i].to_json()),
+                    directory,
+                    images=images,
+                    programs=programs,
+                    title=title,
+                    manual_dir=manual_dir,
+                )
+            except Exception as error:
+                write_json(directory / "failed.json", {"error": command_line.one_line(error)})
+                if not isinstance(error, ValueError | OSError):
+                    raise
+                print(f"{title}  failed: {command_line.one_line(error)}", file=sys.stderr)
+                complete = False
+                continue
         ran += 1
         complete &= result["status"] == "finished"
         print(f"{title}  {_summary(result)}", file=sys.stderr)

@@ -283,7 +283,7 @@ class Dataset:
 
 
 def _read_many(source: Any, indices: Sequence[int]) -> list[Any]:
-    # Record files are read several at a time: one by one costs twice as much.
+    # Record files are read several at a time: one by one costs more.
     read = getattr(source, "read", None)
     return read(indices) if read is not None else [source[i] for i in indices]
 

@@ -1,6 +1,6 @@
 """Encoded images to arrays, and exact shrinking.
 
-JPEG goes through simplejpeg where it is installed (2-3 times as fast as PIL), else OpenCV, else
+JPEG goes through simplejpeg where it is installed (faster than PIL), else OpenCV, else
 PIL, with the same pixels; everything else goes through PIL. EXIF orientation is never applied, so
 that landmarks, which are measured on the stored pixels, stay valid.
 """

@@ -1,7 +1,7 @@
 """Batches for the trainer, from Grain, and for the evaluation.
 
 Shuffling, repetition and batching run over image numbers alone; a whole batch is then read and
-augmented at once. That is ten times faster than one image at a time for images in memory, and what
+augmented at once. That is faster than one image at a time for images in memory, and what
 comes out depends on (seed, step) only, however many threads or processes work.
 """
 

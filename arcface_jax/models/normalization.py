@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 def sum_rows(x: Array) -> Array:
     """Sum over all axes but the last, float[channels].
 
-    As a matrix product on a CPU: XLA's own reduction over leading axes takes twice as long there.
+    As a matrix product on a CPU: XLA's own reduction over leading axes takes longer there, see
+    ``python -m benchmarks.layers``.
 
     >>> sum_rows(jnp.ones((2, 3, 4)))
     Array([6., 6., 6., 6.], dtype=float32)

@@ -24,7 +24,7 @@ def halving_convolution(x: Array, kernel: Array, padding: int) -> Array:
     """Convolution with stride 2 over NHWC images, equal to XLA's own.
 
     XLA takes the gradient to the input as a convolution of the zero-stuffed output gradient,
-    which its CPU compiler does slowly (20 times slower than here for 4 x 4 x 128). On a CPU each
+    which its CPU compiler does slowly (``python -m benchmarks.layers`` compares). On a CPU each
     of the four parities of input positions is instead a sum of small matrix products.
 
     Args:
@@ -69,8 +69,12 @@ def _input_gradient(grad: Array, kernel: Array, padding: int, shape: tuple[int, 
     size = kernel.shape[0]
     half = ((height + 1) // 2, (width + 1) // 2)
     # Input position i meets output o through tap k where i = 2 o + k - padding.
-    reach = size + max(half)
-    padded = jnp.pad(grad, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    before = max(0, -((padding - size + 1) // 2))
+    after = [
+        max(0, (1 + padding) // 2 + inputs - outputs)
+        for inputs, outputs in zip(half, grad.shape[1:3], strict=True)
+    ]
+    padded = jnp.pad(grad, ((0, 0), (before, after[0]), (before, after[1]), (0, 0)))
 
     def taps(parity: int) -> list[tuple[int, int]]:
         """(tap, first output index) of each tap that reaches inputs of this parity."""
@@ -84,8 +88,8 @@ def _input_gradient(grad: Array, kernel: Array, padding: int, shape: tuple[int, 
             for column_tap, column in taps(column_parity):
                 part = jax.lax.slice(
                     padded,
-                    (0, row + reach, column + reach, 0),
-                    (batch, row + reach + half[0], column + reach + half[1], grad.shape[3]),
+                    (0, row + before, column + before, 0),
+                    (batch, row + before + half[0], column + before + half[1], grad.shape[3]),
                 )
                 total += jnp.einsum("bhwo,io->bhwi", part, kernel[row_tap, column_tap])
         return total

@@ -2,8 +2,8 @@
 
 Command   python -m experiments.sweep --config=experiments/configs/omniglot_margins.py \
               --workdir=runs/omniglot_margins
-Search    --sweep=rate, --sweep=scale, --sweep=margin, each with what the one before chose: by TAR
-          at FAR 1e-3 on 5 background alphabets that such a run does not train on, one seed
+Search    --sweep=rate, --sweep=length, --sweep=scale, --sweep=margin, each with what the one before
+          chose on 5 background alphabets that such a run does not train on, one seed
 Smoke     add --config.steps=60 --index=0
 """
 
@@ -23,8 +23,8 @@ MIDDLING = {
     "arcface": {"margin.m": 0.3},
 }
 
-# One setting of each loss for the table. The learning rates are searched; scales and margins are
-# middling values until the searches over them have run.
+# One setting of each loss for the table, and norm-softmax at the paper's scale too. Learning rates
+# and scales are searched; the margins are middling values, and no search over them has run.
 SETTINGS = (
     {"margin.name": "softmax", "learning_rate": 0.4},
     {"margin.name": "norm_softmax", "scale": 64.0},
@@ -98,6 +98,21 @@ def sweep_scale():
             yield {"margin.name": name, **margin, "scale": scale, **VALIDATION}
     for rate in (0.4, 0.8):
         yield {"margin.name": "softmax", "learning_rate": rate, **VALIDATION}
+
+
+def sweep_margin():
+    """Margins on both sides of the middling one, and two mixtures, at the best scale of each."""
+    yield {"margin.name": "norm_softmax", "scale": 4.0, **VALIDATION}
+    for name, scale, margins in (
+        ("sphereface", 8.0, (1.1, 1.35)),
+        ("cosface", 8.0, (0.1, 0.3)),
+        ("arcface", 16.0, (0.2, 0.45)),
+    ):
+        for margin in margins:
+            yield {"margin.name": name, "margin.m": margin, "scale": scale, **VALIDATION}
+    for m1, m2, m3 in ((1.0, 0.2, 0.1), (0.9, 0.4, 0.15)):
+        mixture = {"margin.m1": m1, "margin.m2": m2, "margin.m3": m3}
+        yield {"margin.name": "combined", **mixture, "scale": 8.0, **VALIDATION}
 
 
 def sweep():

@@ -11,6 +11,8 @@ import time
 import numpy as np
 import pytest
 
+from experiments.files import claim
+
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = pathlib.Path(__file__).parent / "tiny.py"
 COMMANDS = ("train", "sweep", "report")
@@ -143,6 +145,15 @@ def test_finished_points_are_not_run_again(finished, prepared):
     assert output.count("finished before") == 2
     assert "0 of 2 points run now" in output
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_point_of_another_process_is_left_to_it(finished, prepared):
+    workdir, _ = finished
+    with claim(next(workdir.glob("points/*"))) as ours:
+        assert ours
+        output = run("sweep", f"--config={TINY}", f"--workdir={workdir}", prepared=prepared, code=1)
+    assert output.count("is being run by another process") == 1
+    assert output.count("finished before") == 1
 
 
 def test_results_of_another_config_are_not_mixed_in(finished, prepared):
