@@ -31,7 +31,8 @@ def _scaled_length(x: Array) -> tuple[Array, Array, Array]:
     k = jnp.where(largest > 0.0, largest, 1.0)
     scaled = x / k
     square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
-    counts = jnp.sqrt(jax.lax.stop_gradient(square)) * k > SHORTEST
+    # Not "longer than": a row of NaN is to stay one.
+    counts = ~(jnp.sqrt(jax.lax.stop_gradient(square)) * k <= SHORTEST)
     return scaled, jnp.where(counts, square, 1.0), jnp.where(counts, k, 0.0)
 
 

@@ -106,6 +106,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _unknown_field(argv: list[str], error: AttributeError | KeyError) -> str:
+    """Names the word of the command line that sets a field the config does not have."""
+    # ml_collections quotes the field once for each level of nesting.
+    name, _, suggestion = one_line(error).replace("\\n", " ").strip("'\"\\").partition(" ")
+    name = name.strip("'\"\\")
+    word = next((w for w in argv if f".{name}" in w.split("=")[0]), f"--config…{name}")
+    return f"{word}: the config has no {name}. {suggestion}".strip()
+
+
 def _neighbour(path: str) -> str:
     """``; did you mean x?`` where the directory holds a file of a similar name."""
     wanted = Path(path)
@@ -147,7 +156,9 @@ def run(main: Callable[[list[str]], None]) -> None:
     def parse(argv: list[str]) -> list[str]:
         try:
             return flags.FLAGS(argv)
-        except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError) as error:
+            fail(ValueError(_unknown_field(argv, error)))
+        except (flags.Error, OSError, ValueError, TypeError) as error:
             fail(error)
 
     app.run(guarded, flags_parser=parse)

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from arcface_jax.analysis import angle_histogram, angle_statistics, target_angles
+from arcface_jax.analysis import (
+    angle_histogram,
+    angle_statistics,
+    dominant_centers,
+    target_angles,
+)
 from arcface_jax.data import Dataset
 from arcface_jax.data.pipeline import batches, evaluation_batches
 from arcface_jax.evaluation import evaluate_open_set
@@ -114,7 +119,7 @@ def run_point(
     pairs = listed_pairs(settings.evaluation.pairs, images.test, manual_dir=manual_dir)
     histograms = _Histograms(settings, directory / "angles.npz", program, images.train)
 
-    like = program.init(settings.margin, seed=settings.seed)
+    like = program.init(settings.hyper, seed=settings.seed)
     stream = batches(
         images.train,
         batch_size=settings.batch_size,
@@ -187,7 +192,7 @@ def _evaluate(
         seed=0,
     )
     histograms.add_pairs(open_set.pair_angles_deg)
-    centers = np.asarray(state.head["centers"])
+    centers = dominant_centers(trained, images.train.labels, np.asarray(state.head["centers"]))
     angles: dict[str, float | None] = {}
     for suffix, least in (("", 1), ("_min2", 2)):
         on_train = angle_statistics(trained, images.train.labels, centers, min_images=least)
@@ -270,11 +275,9 @@ class _Histograms:
             )
             for start in range(0, len(self._images), size)
         ]
-        theta, nearest = target_angles(
-            np.concatenate([np.asarray(part) for part in own]),
-            self._labels,
-            np.asarray(state.head["centers"]),
-        )
+        embeddings = np.concatenate([np.asarray(part) for part in own])
+        centers = dominant_centers(embeddings, self._labels, np.asarray(state.head["centers"]))
+        theta, nearest = target_angles(embeddings, self._labels, centers)
         self._arrays[f"theta_y_{phase}"] = angle_histogram(theta)
         self._arrays[f"nearest_wrong_{phase}"] = angle_histogram(nearest)
         write_arrays(self.path, self._arrays)

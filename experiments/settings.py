@@ -1,7 +1,6 @@
 """A config file's values, checked once and frozen."""
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import MARGINS, MarginRule
 from arcface_jax.models import MODELS, IResNetConfig
 from arcface_jax.training import Hyper, ScheduleConfig
+from arcface_jax.training.terms import NEEDS_ONE_CENTER
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
@@ -78,6 +78,7 @@ class Settings:
     model: IResNetConfig
     margin: MarginRule
     scale: float | None
+    terms: tuple[tuple[str, float], ...]
     steps: int
     batch_size: int
     learning_rate: float
@@ -101,9 +102,17 @@ class Settings:
             raise ValueError(f"scale={self.scale} must be positive.")
         if self.scale is not None and not self.margin.has_scale:
             raise ValueError(
-                f"scale={self.scale} has no effect with {type(self.margin).__name__}, whose logits "
-                "are scaled by the embeddings' own length; leave it out."
+                f"scale={self.scale} has no effect with {type(self.margin).__name__}: "
+                f"{self.margin.no_scale} Leave it out."
             )
+        for name, weight in self.terms:
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"terms.{name}={weight} must not be negative.")
+            if weight and name in NEEDS_ONE_CENTER and self.margin.centers_per_class > 1:
+                raise ValueError(
+                    f"terms.{name}={weight} is between one centre per class and others; this "
+                    f"margin has {self.margin.centers_per_class} of each class."
+                )
 
     @property
     def hyper(self) -> Hyper:
@@ -113,6 +122,7 @@ class Settings:
             scale=self.scale,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            terms={name: weight for name, weight in self.terms if weight > 0},
         )
 
 
@@ -124,22 +134,30 @@ def _check_at_least(name: str, value: int, least: int) -> None:
 def make_margin(name: str, values: Mapping[str, Any]) -> MarginRule:
     """The margin of that name, with those of ``values`` that are not None.
 
+    A margin that wraps another takes its name as ``margin``, and hands on what it has no use for.
+
     Raises:
       ValueError: an unknown name, a value that this margin does not have, or one out of range.
 
     >>> make_margin("cosface", {"m": 0.25, "tail": None}).m3
     0.25
+    >>> make_margin("interclass_filter", {"margin": "cosface", "m": 0.25}).margin.m3
+    0.25
     """
     if name not in MARGINS:
         raise unknown_name("margin", name, MARGINS)
     given = {key: value for key, value in values.items() if value is not None}
-    takes = inspect.signature(MARGINS[name]).parameters
+    takes = MARGINS[name].defaults
+    own = {key: value for key, value in given.items() if key in takes}
+    if "margin" in own:
+        rest = {key: value for key, value in given.items() if key not in takes}
+        return MARGINS[name](**own | {"margin": make_margin(own["margin"], rest)})
     for key in given:
         if key not in takes:
             raise ValueError(
                 f"margin {name} has no {key}; it takes {', '.join(takes) or 'nothing'}."
             )
-    return MARGINS[name](**given)
+    return MARGINS[name](**own)
 
 
 def make_settings(config: ConfigDict) -> Settings:
@@ -186,6 +204,7 @@ def make_settings(config: ConfigDict) -> Settings:
             }
         ),
         margin=make_margin(margin.pop("name"), margin),
+        terms=tuple(sorted(values["terms"].items())),
         schedule=ScheduleConfig(steps=values["steps"], **values["schedule"]),
         evaluation=EvaluationSettings(**values["evaluation"]),
     )

@@ -1,5 +1,6 @@
 """Every margin through one table of properties, and the combined one against the golden file."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -9,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from margin_table import ROWS
+from margin_table import CLOSED_FORMS
 
 import arcface_jax as af
-from arcface_jax import geometry
+from arcface_jax import geometry, testing
 from arcface_jax.margins import GRADIENTS, TAILS, Context
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/margin_losses.json").read_text())
 CASES = {case["id"]: case for case in GOLDEN["margin_cases"]}
 TOLERANCE = GOLDEN["tolerances"]["float32"]
 
-every_margin = pytest.mark.parametrize("name", ROWS)
+every_closed_form = pytest.mark.parametrize("name", CLOSED_FORMS)
 every_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -119,84 +120,27 @@ def test_target_curves_are_those_of_the_paper(curve):
     np.testing.assert_allclose(got, GOLDEN["target_curves"]["target_cos"][curve], atol=2e-6)
 
 
-OTHER = [
-    case
-    for case in GOLDEN["other_losses"]
-    if case["name"] in ("sphereface_feature_norm", "sphereface_scaled_psi")
-]
+# ------------------------------------------------------------------ closed forms
 
 
-@pytest.mark.parametrize("case", OTHER, ids=lambda c: f"{c['name']}-{c['params']}")
-def test_psi_margins_equal_the_golden_values_and_gradients(case):
-    params, inputs = case["params"], case["inputs"]
-    free = case["name"] == "sphereface_feature_norm"
-    weight = params.get("lambda", 0.0)
-    margin = af.sphereface_psi(
-        params["m"],
-        feature_norm="free" if free else "hard",
-        lambda_0=weight,
-        lambda_min=weight,
-    )
-    cosines, labels = jnp.array(inputs["cos"]), jnp.array(inputs["labels"])
-    scale = jnp.array(inputs["norms"]) if free else jnp.float32(params["s"])
-
-    def losses(cosines, scale):
-        context = Context(norms=scale)
-        is_label = labels[:, None] == jnp.arange(cosines.shape[1])[None, :]
-        own = jnp.sum(jnp.where(is_label, cosines, 0.0), axis=1)
-        scales = margin.scales(None if free else scale, context)
-        logits = jnp.reshape(scales, (-1, 1)) * margin.negatives(cosines, context)
-        target = scales * margin.target(own, context)
-        return af.losses.cross_entropy(jnp.where(is_label, -jnp.inf, logits), target)
-
-    got = losses(cosines, scale)
-    np.testing.assert_allclose(got, case["expected"]["ce"], rtol=2e-5, atol=1e-6)
-    by_cosines, by_scale = jax.grad(lambda c, s: losses(c, s).sum(), argnums=(0, 1))(cosines, scale)
-    expected = case["expected"]["grad_cos"]
-    expected = np.array(expected["exact"] if isinstance(expected, dict) else expected)
-    np.testing.assert_allclose(by_cosines, expected, atol=3e-5 * np.abs(expected).max())
-    if free:
-        np.testing.assert_allclose(by_scale, case["expected"]["grad_norms"], rtol=2e-5, atol=1e-5)
-
-
-# ------------------------------------------------------------------ properties of all margins
-
-
-@every_margin
+@every_closed_form
 def test_target_is_the_closed_form(name):
     cosines = np.linspace(-0.999, 0.999, 401)
     with jax.enable_x64(True):
-        got = af.target_cosine(jnp.asarray(cosines), ROWS[name].margin)
-        np.testing.assert_allclose(got, ROWS[name].reference(cosines), atol=1e-12)
+        got = af.target_cosine(jnp.asarray(cosines), CLOSED_FORMS[name].margin)
+        np.testing.assert_allclose(got, CLOSED_FORMS[name].reference(cosines), atol=1e-12)
 
 
-@every_margin
+@every_closed_form
 def test_slope_matches_finite_differences_of_the_reference(name):
     # Off the tail's jump and psi's kinks: a step of 1e-6 must not straddle one.
     cosines = np.linspace(-0.99, 0.99, 211) + 1.234e-4
     step = 1e-6
-    reference = ROWS[name].reference
+    reference = CLOSED_FORMS[name].reference
     expected = (reference(cosines + step) - reference(cosines - step)) / (2 * step)
     with jax.enable_x64(True):
-        got = slopes(ROWS[name].margin, jnp.asarray(cosines))
+        got = slopes(CLOSED_FORMS[name].margin, jnp.asarray(cosines))
         np.testing.assert_allclose(got, expected, atol=1e-6)
-
-
-@every_margin
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_value_and_slope_are_finite_at_the_poles(name, dtype):
-    cosines = jnp.array([1.0, 1.0 + 1e-3, 0.0, -1.0, -1.0 - 1e-3], dtype)
-    value = af.target_cosine(cosines, ROWS[name].margin)
-    slope = slopes(ROWS[name].margin, cosines)
-    assert value.dtype == jnp.float32
-    assert jnp.isfinite(value).all()
-    assert jnp.isfinite(slope).all()
-
-
-@every_margin
-def test_a_larger_angle_never_gets_a_larger_target(name):
-    target = af.target_cosine(jnp.cos(jnp.linspace(0.0, jnp.pi, 721)), ROWS[name].margin)
-    assert (jnp.diff(target) <= 1e-6).all()
 
 
 @pytest.mark.parametrize("tail", ["hard", "mirror", "clip"])
@@ -294,7 +238,7 @@ def test_psi_annealing_follows_its_schedule():
     context = Context(norms=jnp.ones(1), state=margin.init_state())
     weights = {1: 892.857142857, 1659: 5.0}
     for step in range(1, 1660):
-        context = margin.observe(jnp.zeros(1), context)
+        context = margin.observe(context)
         if step in weights:
             got = (margin.target(jnp.array([0.0]), context) * (1 + weights[step]))[0]
             # psi_4(90 degrees) = -3, so the target is -3 / (1 + lambda).
@@ -310,6 +254,33 @@ def test_psi_annealing_follows_its_schedule():
         (lambda: af.arcface(-0.1), r"m2=-0.1 lies outside \[0, 3.14159\)"),
         (lambda: af.arcface(28.6), "angles are radians"),
         (lambda: af.sphereface(0.0), r"m1=0.0 lies outside \(0, inf\)"),
+        (lambda: af.combined(1.9, 0.5), r"turns the angle past 2 pi.*m1 is at most 1.841"),
+        (lambda: af.magface(0.8, 0.45), r"upper_margin=0.45 lies outside \[0.8, 3.14159\)"),
+        (lambda: af.magface(lower_norm=9, upper_norm=9), r"upper_norm=9 lies outside \(9, inf\)"),
+        (lambda: af.magface(kind="sin"), "unknown kind 'sin'; known: arc, cos"),
+        (lambda: af.adaface(3.0), r"m=3.0 lies outside \[0, 1.5708\); angles are radians"),
+        (lambda: af.adaface(epsilon=0.0), r"epsilon=0.0 lies outside \(0, 0.1\)"),
+        (lambda: af.curricularface(alpha=1.5), r"alpha=1.5 lies outside \[0, 1\]"),
+        (lambda: af.elasticface(sigma=-0.1), r"sigma=-0.1 lies outside \[0, inf\)"),
+        (lambda: af.elasticface(plus="rnk"), "Did you mean rank"),
+        (lambda: af.circle_class(1.5), r"m=1.5 lies outside \[0, 1\]"),
+        (lambda: af.airface(-0.1), "m=-0.1 lies outside"),
+        (lambda: af.l_softmax(2.5), "must be an integer"),
+        (lambda: af.sphereface_r(0.9), r"m=0.9 lies outside \[1, inf\)"),
+        (lambda: af.sphereface2(power=0.5), r"power=0.5 lies outside \[1, inf\)"),
+        (lambda: af.sphereface2(alpha=1.0), r"alpha=1.0 lies outside \(0, 1\)"),
+        (lambda: af.sphereface2().init_params(1), "at least 2 classes"),
+        (lambda: af.subcenter_arcface(k=0), "k=0 must be a Python integer"),
+        (lambda: af.vpl(weight=0.5), r"weight=0.5 lies outside \[0, 0.5\)"),
+        (lambda: af.vpl(margin=af.adaface()), "without a state, not AdaFace"),
+        (lambda: af.vpl(margin=af.subcenter_arcface()), "take k=1"),
+        (lambda: af.vpl().init_state(), r"pass init_state\(C, D\)"),
+        (lambda: af.interclass_filter(threshold=2.0), r"threshold=2.0 lies outside \[0, 1\]"),
+        (lambda: af.interclass_filter(af.softmax()), "is on inner products"),
+        (lambda: af.adacos().init_state(2), "C >= 3 classes, got 2"),
+        (lambda: af.uniface(sample_rate=0.0), r"sample_rate=0.0 lies outside \(0, 1\]"),
+        (lambda: af.p2sgrad(normalization="sum"), "unknown normalization 'sum'"),
+        (lambda: af.mv_softmax_arc(tau=0.0), r"tau=0.0 lies outside \(0, inf\)"),
         (lambda: af.cosface(float("nan")), "m3=nan lies outside"),
         (lambda: af.arcface(tail="hrad"), "unknown tail 'hrad'; known: hard, easy"),
         (lambda: af.arcface(gradient="detached"), "unknown gradient 'detached'"),
@@ -342,7 +313,7 @@ def test_a_row_without_a_class_gets_no_margin():
 
 
 def test_plain_softmax_has_no_scale():
-    with pytest.raises(ValueError, match="softmax has no scale"):
+    with pytest.raises(ValueError, match="Softmax has no scale to set"):
         af.margin_logits(jnp.zeros((1, 2)), jnp.array([0]), margin=af.softmax(), scale=2.0)
     np.testing.assert_array_equal(
         af.margin_logits(jnp.array([[3.0, -2.0]]), jnp.array([0]), margin=af.softmax()),
@@ -351,6 +322,132 @@ def test_plain_softmax_has_no_scale():
 
 
 def test_strict_dtype_promotion_holds_in_the_margins(strict_dtypes):
-    for row in ROWS.values():
+    for row in CLOSED_FORMS.values():
         af.target_cosine(jnp.linspace(-1.0, 1.0, 5), row.margin)
     assert geometry.angle(jnp.float32(0.0)) > 1.5
+
+
+def test_magface_warns_where_longer_need_not_be_easier():
+    with pytest.warns(UserWarning, match="strength=20.0 is below 22.59"):
+        af.magface(strength=20.0)
+
+
+LIMITS = {
+    "combined without margins": (lambda: af.combined(1.0, 0.0, 0.0), af.norm_softmax),
+    "arcface 0": (lambda: af.arcface(0.0), af.norm_softmax),
+    "cosface 0": (lambda: af.cosface(0.0), af.norm_softmax),
+    "sphereface 1": (lambda: af.sphereface(1.0), af.norm_softmax),
+    "sphereface_psi 1": (
+        lambda: af.sphereface_psi(1, feature_norm="hard", annealed=False),
+        af.norm_softmax,
+    ),
+    "one sub-centre": (lambda: af.subcenter_arcface(0.4, k=1), lambda: af.arcface(0.4)),
+    "elasticface arc, sigma 0": (lambda: af.elasticface(0.4, sigma=0.0), lambda: af.arcface(0.4)),
+    "elasticface cos, sigma 0": (
+        lambda: af.elasticface(0.3, kind="cos", sigma=0.0),
+        lambda: af.cosface(0.3),
+    ),
+    "mv_softmax_arc, tau 1": (lambda: af.mv_softmax_arc(0.4, tau=1.0), lambda: af.arcface(0.4)),
+    "mv_softmax_am, tau 1": (
+        lambda: af.mv_softmax_am(0.3, tau=1.0, conditional=False),
+        lambda: af.cosface(0.3),
+    ),
+    "vpl, weight 0": (lambda: af.vpl(0.4, weight=0.0, start=0), lambda: af.arcface(0.4)),
+    "vpl before its start": (lambda: af.vpl(0.4), lambda: af.arcface(0.4)),
+    "filter off": (lambda: af.interclass_filter(threshold=0.0), af.arcface),
+    "magface with one margin": (
+        lambda: af.magface(0.4, 0.4, strength=0.0),
+        lambda: af.arcface(0.4),
+    ),
+    "l_softmax 1": (lambda: af.l_softmax(1), af.softmax),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_equal_the_simpler_loss_in_value_and_gradient(name):
+    margin, simpler = (make() for make in LIMITS[name])
+    batch = testing.make_batch(margin)
+    if margin.has_scale or simpler.has_bias:
+        batch = dataclasses.replace(batch, bias=None)
+    got = testing.gradients(margin, batch)
+    if margin.centers_per_class == 1 and batch.centers.ndim == 3:
+        batch = dataclasses.replace(batch, centers=batch.centers[:, 0])
+    expected = testing.gradients(simpler, batch, state=None)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a.reshape(b.shape), b, rtol=2e-5, atol=2e-5)
+
+
+def test_adaface_without_concentration_is_cosface_inside_its_limits():
+    batch = testing.make_batch(af.adaface())
+    got = testing.gradients(af.adaface(0.3, h=0.0), batch)
+    expected = testing.gradients(af.cosface(0.3), batch, state=None)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_margins_by_class_are_margins_by_row():
+    batch = testing.make_batch(af.arcface())
+    by_class = jnp.linspace(0.1, 0.6, testing.CLASSES)
+    got = testing.gradients(af.arcface(af.ByClass(by_class)), batch)
+    expected = testing.gradients(af.arcface(by_class[batch.labels]), batch)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="one number for each of 9 classes"):
+        testing.evaluate(af.arcface(af.ByClass(by_class[:3])), batch)
+
+
+def test_a_margin_by_row_reaches_the_wrong_classes_of_its_own_row():
+    batch = testing.make_batch(af.sphereface2())
+    margins = jnp.linspace(0.1, 0.6, testing.ROWS)
+    got, _ = testing.evaluate(af.sphereface2(margins), batch)
+    for i in range(testing.ROWS):
+        alone, _ = testing.evaluate(af.sphereface2(float(margins[i])), batch)
+        np.testing.assert_allclose(got[i], alone[i], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adaface", "curricularface", "adacos", "vpl"])
+def test_states_never_carry_a_gradient(name):
+    margin = af.vpl(start=0) if name == "vpl" else af.MARGINS[name]()
+    batch = testing.make_batch(margin)
+
+    def total_state(embeddings):
+        _, state = testing.evaluate(margin, batch, embeddings=embeddings)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32)
+
+    np.testing.assert_array_equal(jax.grad(total_state)(batch.embeddings), 0.0)
+
+
+def test_vpl_keeps_the_last_row_of_each_class_and_forgets_after_its_window():
+    margin = af.vpl(start=0, window=1)
+    batch = testing.make_batch(margin, warm=False)
+    twice = int(batch.labels[0])
+    last = int(np.flatnonzero(np.asarray(batch.labels) == twice)[-1])
+    _, state = testing.evaluate(margin, batch)
+    np.testing.assert_allclose(
+        state["queue"][twice], geometry.unit(batch.embeddings[last]), atol=1e-6
+    )
+    assert int(state["step"]) == 1
+    assert int(state["seen"][twice]) == 1
+    mixed = margin.prototypes(batch.centers, Context(state=state))
+    assert not np.allclose(mixed[twice], batch.centers[twice])
+    later = state | {"step": state["step"] + 1}
+    np.testing.assert_array_equal(
+        margin.prototypes(batch.centers, Context(state=later)), batch.centers
+    )
+
+
+def test_elasticface_is_a_function_of_its_key():
+    margin = af.elasticface()
+    batch = testing.make_batch(margin)
+    same = [testing.evaluate(margin, batch)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+    other, _ = testing.evaluate(margin, batch, key=jax.random.key(1))
+    assert not np.allclose(same[0], other)
+
+
+def test_registry_says_how_to_construct_each_margin():
+    entry = af.MARGINS["arcface"]
+    assert entry.defaults == {"m": 0.5, "tail": "hard", "gradient": "exact"}
+    assert entry(0.3) == af.arcface(0.3)
+    for entry in af.MARGINS.values():
+        assert entry.formula and entry.source, entry.name

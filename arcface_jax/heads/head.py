@@ -11,6 +11,11 @@ from arcface_jax.margins import Context, MarginRule
 class Head(Protocol):
     """Takes the sum over classes for any margin; equal to the dense head in value and gradient."""
 
+    @property
+    def samples_classes(self) -> bool:
+        """Whether a step leaves classes out."""
+        ...
+
     def __call__(
         self,
         embeddings: Array,
@@ -18,9 +23,9 @@ class Head(Protocol):
         labels: Array,
         *,
         margin: MarginRule,
-        scale: ArrayLike | None,
         bias: Array | None,
         context: Context,
+        label_smoothing: ArrayLike | None,
     ) -> tuple[Array, Context]:
         """One loss per row, float[B], and the context after the margin has observed the batch.
 

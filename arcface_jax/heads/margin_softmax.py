@@ -10,8 +10,11 @@ from arcface_jax import geometry
 from arcface_jax.heads.dense import Dense
 from arcface_jax.heads.head import Head
 from arcface_jax.known_names import unknown_name
-from arcface_jax.losses.labels import check_labels, mark_rows
+from arcface_jax.losses.labels import check_labels, mark_rows, rows_that_count
 from arcface_jax.margins import Context, MarginRule
+from arcface_jax.margins.bounds import check_number
+from arcface_jax.margins.by_class import take_classes
+from arcface_jax.margins.scale import scale_of
 
 HEADS: dict[str, Head] = {"dense": Dense()}
 
@@ -24,6 +27,8 @@ def margin_softmax_loss(
     margin: MarginRule,
     scale: ArrayLike | None = None,
     where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    label_smoothing: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     params: Any = None,
     state: Any = None,
@@ -37,14 +42,18 @@ def margin_softmax_loss(
 
     Args:
       embeddings: float[B, D], not normalised.
-      centers: float[C, D], not normalised.
+      centers: float[C, D], not normalised; float[C, K, D] for K centres a class, of which the
+        nearest counts.
       labels: int[B]; -1 is ignored (loss 0).
-      margin: what happens to the cosines, such as ``arcface(0.5)``.
+      margin: what happens to the cosines, such as ``arcface(0.5)``. Its numbers may be traced, one
+        per row, or one per class (:class:`ByClass`).
       scale: s > 0, a scalar or one number per row; None for the margin's own.
-      where: bool[B], rows that count; the others' loss is 0.
+      where: bool[B], rows that count; the others' loss is 0 and they enter no statistics.
+      weights: float[B], factors on the losses.
+      label_smoothing: share of the true class's weight that is spread over all C classes, [0, 1).
       bias: float[C], only for plain softmax.
       params: the margin's own trainable scalars, from ``margin.init_params(C)``.
-      state: the margin's running state, from ``margin.init_state()``.
+      state: the margin's running state, from ``margin.init_state(C, D)``.
       key: random key, for margins that draw.
       head: how the sum over classes is taken; a name or a `Head`.
 
@@ -53,8 +62,10 @@ def margin_softmax_loss(
       ``(float32[B], new_state)``.
 
     Raises:
-      ValueError: shapes do not fit, a label lies outside [0, C), a state or bias is missing or
-        not wanted, an unknown head. Inside compiled code such a label gives NaN in its row.
+      ValueError: shapes do not fit, a label lies outside [0, C), a scale is not positive, a
+        state, key, bias or smoothing is missing or not wanted, an unknown head, a pair of head
+        and margin that exclude each other. Inside compiled code such a label gives NaN in its
+        row.
 
     Source: Deng et al., ArcFace (CVPR 2019), eqs. 1 to 4.
 
@@ -64,44 +75,105 @@ def margin_softmax_loss(
     Array([0.6931472], dtype=float32)
     """
     embeddings, centers = jnp.asarray(embeddings), jnp.asarray(centers)
-    if embeddings.ndim != 2 or centers.ndim != 2 or embeddings.shape[1] != centers.shape[1]:
-        raise ValueError(
-            f"expected embeddings [B, D] and centers [C, D], got {embeddings.shape} and "
-            f"{centers.shape}; rows of centers are classes (pass the transpose of a [D, C] kernel)."
-        )
+    _check_shapes(embeddings, centers)
     rows, num_classes = embeddings.shape[0], centers.shape[0]
     labels = check_labels(labels, rows=rows, num_classes=num_classes)
-    if where is not None:
-        where = jnp.asarray(where)
-        if where.shape != (rows,) or where.dtype != jnp.bool_:
-            raise ValueError(f"where is bool[{rows}], got {where.dtype}{where.shape}.")
-    if bias is not None and not margin.has_bias:
-        raise ValueError(f"{type(margin).__name__} has no bias; only plain softmax has one.")
-    keeps_state = margin.init_state() is not None
-    if keeps_state and state is None:
-        raise ValueError(
-            f"{type(margin).__name__} keeps a running state; pass state=margin.init_state() first, "
-            "then the state that each call returns."
-        )
-    if params is None and margin.init_params(num_classes) is not None:
-        raise ValueError(
-            f"{type(margin).__name__} has trainable scalars; pass params=margin.init_params(C)."
-        )
+    counted = rows_that_count(labels, where)
+    if weights is not None:
+        weights = geometry.as_float(weights)
+        if weights.shape != (rows,):
+            raise ValueError(f"weights is float[{rows}], got {weights.shape}.")
     if isinstance(head, str):
         if head not in HEADS:
             raise unknown_name("head", head, HEADS)
         head = HEADS[head]
-    counted = labels >= 0 if where is None else (labels >= 0) & where
+    keeps_state = margin.keeps_state
+    _check_margin(
+        margin,
+        head,
+        centers,
+        bias=bias,
+        params=params,
+        state=state,
+        key=key,
+        label_smoothing=label_smoothing,
+    )
+    margin = take_classes(margin, labels, num_classes=num_classes)
+    # Zero in front of the loss: a NaN in a row of padding would pass a mask behind it.
+    embeddings = jnp.where(counted[:, None], embeddings, 0.0).astype(embeddings.dtype)
+    # A label that names no class gives NaN in its own row and enters no statistics.
+    counted = counted & (labels >= 0) & (labels < num_classes)
+    context = Context(
+        scale=scale_of(margin, scale),
+        norms=geometry.length(embeddings),
+        where=counted,
+        params=params,
+        state=state,
+        key=key,
+        num_classes=num_classes,
+    )
     losses, context = head(
         embeddings,
-        centers,
+        margin.prototypes(centers, context),
         labels,
         margin=margin,
-        scale=scale,
         bias=None if bias is None else geometry.as_float(bias),
-        context=Context(
-            norms=geometry.length(embeddings), where=counted, params=params, state=state, key=key
-        ),
+        context=context,
+        label_smoothing=label_smoothing,
     )
+    losses = margin.finish(losses, context)
+    if weights is not None:
+        losses = weights.astype(losses.dtype) * losses
+    where = None if where is None else jnp.asarray(where)
     losses = mark_rows(losses, labels, num_classes=num_classes, where=where)
-    return (losses, context.state) if keeps_state else losses
+    if not keeps_state:
+        return losses
+    return losses, margin.remember(embeddings, labels, context).state
+
+
+def _check_shapes(embeddings: Array, centers: Array) -> None:
+    fits = embeddings.ndim == 2 and centers.ndim in (2, 3)
+    if not fits or embeddings.shape[1] != centers.shape[-1]:
+        raise ValueError(
+            f"expected embeddings [B, D] and centers [C, D] or [C, K, D], got {embeddings.shape} "
+            f"and {centers.shape}; rows of centers are classes (pass the transpose of a [D, C] "
+            "kernel)."
+        )
+
+
+def _check_margin(
+    margin: MarginRule,
+    head: Head,
+    centers: Array,
+    *,
+    bias: ArrayLike | None,
+    params: Any,
+    state: Any,
+    key: Array | None,
+    label_smoothing: ArrayLike | None,
+) -> None:
+    """Refuses what this margin cannot do, or cannot do without."""
+    name = type(margin).__name__
+    num_classes = centers.shape[0]
+    if head.samples_classes and margin.needs_all_classes:
+        raise ValueError(
+            f"{name} cannot be used on a sample of the classes: {margin.needs_all_classes}; take "
+            "a head that keeps them all, such as 'dense'."
+        )
+    if bias is not None and not margin.has_bias:
+        raise ValueError(f"{name} has no bias; only plain softmax has one.")
+    if centers.ndim == 3 and margin.needs_center_norms:
+        raise ValueError(f"{name} takes one centre per class, got centers {centers.shape}.")
+    if margin.keeps_state and state is None:
+        raise ValueError(
+            f"{name} keeps a running state; pass state=margin.init_state(C, D) first, then the "
+            "state that each call returns."
+        )
+    if params is None and margin.init_params(num_classes) is not None:
+        raise ValueError(f"{name} has trainable scalars; pass params=margin.init_params(C).")
+    if key is None and margin.needs_key:
+        raise ValueError(f"{name} draws its margins; pass key=jax.random.key(step).")
+    if label_smoothing is not None:
+        if margin.link != "softmax":
+            raise ValueError(f"{name} has no probabilities to smooth; leave label_smoothing=None.")
+        check_number("label_smoothing", label_smoothing, 0.0, 1.0)

@@ -58,6 +58,23 @@ def split_target(values: Array, labels: Array) -> tuple[Array, Array]:
     return jnp.sum(jnp.where(is_label, values, 0.0), axis=1), is_label
 
 
+def rows_that_count(labels: Array, where: ArrayLike | None) -> Array:
+    """True in rows that have a label (not -1) and are not masked.
+
+    Raises:
+      ValueError: ``where`` is not bool[B].
+
+    >>> rows_that_count(jnp.array([3, -1, 3]), jnp.array([True, True, False]))
+    Array([ True, False, False], dtype=bool)
+    """
+    if where is None:
+        return labels != -1
+    where = jnp.asarray(where)
+    if where.shape != labels.shape or where.dtype != jnp.bool_:
+        raise ValueError(f"where is bool{list(labels.shape)}, got {where.dtype}{where.shape}.")
+    return (labels != -1) & where
+
+
 def mark_rows(losses: Array, labels: Array, *, num_classes: int, where: Array | None) -> Array:
     """``losses`` with 0 in rows that do not count and NaN where the label names no class.
 

@@ -10,3 +10,4 @@ from arcface_jax.training.records import read_json_lines as read_json_lines
 from arcface_jax.training.schedules import ScheduleConfig as ScheduleConfig
 from arcface_jax.training.state import Hyper as Hyper
 from arcface_jax.training.state import TrainState as TrainState
+from arcface_jax.training.terms import TERMS as TERMS

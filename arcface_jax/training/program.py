@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 
 from arcface_jax import geometry
 from arcface_jax.heads import Head, margin_softmax_loss
-from arcface_jax.margins import MarginRule
 from arcface_jax.models import IResNet, IResNetConfig
 from arcface_jax.training.schedules import ScheduleConfig
 from arcface_jax.training.state import Hyper, TrainState
+from arcface_jax.training.terms import TERMS, init_term_state, next_term_state
 
 # Of the centres' normal distribution, as in arcface_torch and the MXNet code.
 CENTER_STD = 0.01
@@ -79,7 +79,8 @@ class Program:
     ... )
     >>> program = Program(config)
     >>> from arcface_jax.margins import arcface
-    >>> state = program.init(arcface(), seed=0)
+    >>> hyper = Hyper(margin=arcface(), scale=None, learning_rate=0.1, weight_decay=0.0)
+    >>> state = program.init(hyper, seed=0)
     >>> program.embed(state, jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
     (2, 4)
     """
@@ -104,27 +105,30 @@ class Program:
 
         return counted
 
-    def init(self, margin: MarginRule, *, seed: int) -> TrainState:
+    def init(self, hyper: Hyper, *, seed: int) -> TrainState:
         """The state before the first step; equal seeds give equal states.
 
         Not compiled as one program: XLA takes far longer to compile it than to draw each array.
         """
-        config = self.config
+        config, margin = self.config, hyper.margin
+        classes, dim = config.num_classes, config.model.embedding_dim
         model_key, dropout_key, center_key, step_key = jax.random.split(jax.random.key(seed), 4)
         model = IResNet(config.model, rngs=nnx.Rngs(params=model_key, dropout=dropout_key))
         _, params, rest = nnx.split(model, nnx.Param, ...)
-        shape = (config.num_classes, config.model.embedding_dim)
+        k = margin.centers_per_class
+        shape = (classes, dim) if k == 1 else (classes, k, dim)
         head = {"centers": CENTER_STD * jax.random.normal(center_key, shape)}
         if margin.has_bias:
-            head["bias"] = jnp.zeros(config.num_classes)
-        margin_params = margin.init_params(config.num_classes)
+            head["bias"] = jnp.zeros(classes)
+        margin_params = margin.init_params(classes, scale=hyper.scale)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             rest=rest,
             head=head,
             margin_params=margin_params,
-            margin_state=margin.init_state(),
+            margin_state=margin.init_state(classes, dim),
+            term_state=init_term_state(hyper.terms, num_classes=classes, embedding_dim=dim),
             optimizer=self._optimizer(0.0, 0.0).init((params, head, margin_params)),
             key=step_key,
         )
@@ -142,7 +146,8 @@ class Program:
 
         Returns:
           The next state, and sums and norms of the batch: ``loss`` and ``theta_target_deg`` (means
-          over rows that count), ``grad_norm``, ``learning_rate``, ``embedding_norm``.
+          over rows that count), ``grad_norm``, ``learning_rate``, ``embedding_norm``, and each
+          added term before its weight.
         """
         return self._step(state, images, labels, hyper)
 
@@ -190,10 +195,15 @@ class Program:
                 result if state.margin_state is not None else (result, state.margin_state)
             )
             rest = nnx.split(model, nnx.Param, ...)[2]
-            return jnp.sum(losses) / count, (rest, margin_state, embeddings)
+            terms = {
+                name: TERMS[name](embeddings, head["centers"], labels, state.term_state.get(name))
+                for name in hyper.terms
+            }
+            added = sum(weight * terms[name] for name, weight in hyper.terms.items())
+            return jnp.sum(losses) / count + added, (rest, margin_state, embeddings, terms)
 
         trained = (state.params, state.head, state.margin_params)
-        (loss, (rest, margin_state, embeddings)), grads = jax.value_and_grad(
+        (loss, (rest, margin_state, embeddings, terms)), grads = jax.value_and_grad(
             objective, has_aux=True
         )(trained)
         rate = hyper.learning_rate * self.config.schedule.factor(state.step)
@@ -208,6 +218,7 @@ class Program:
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": rate,
             "embedding_norm": jnp.sum(jnp.where(counted, geometry.length(embeddings), 0.0)) / count,
+            **terms,
         }
         state = TrainState(
             step=state.step + 1,
@@ -216,6 +227,7 @@ class Program:
             head=head,
             margin_params=margin_params,
             margin_state=margin_state,
+            term_state=next_term_state(state.term_state, embeddings, labels),
             optimizer=optimizer_state,
             key=state.key,
         )
@@ -239,4 +251,7 @@ def _decayed(trained: Any) -> Any:
 
 def _own_cosines(embeddings: Array, centers: Array, labels: Array) -> Array:
     own = centers[jnp.maximum(labels, 0)]
+    if own.ndim == 3:
+        cosines = jnp.sum(geometry.unit(embeddings)[:, None, :] * geometry.unit(own), axis=-1)
+        return geometry.clip_cosine(jnp.max(cosines, axis=1))
     return geometry.clip_cosine(jnp.sum(geometry.unit(embeddings) * geometry.unit(own), axis=-1))

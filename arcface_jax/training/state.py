@@ -19,9 +19,11 @@ class TrainState:
       step: int32, steps done.
       params: parameters of the backbone (an `nnx.State`).
       rest: everything else the backbone carries: batch statistics, dropout counters.
-      head: ``{"centers": float[C, D]}`` and, for plain softmax, ``"bias": float[C]``.
+      head: ``{"centers": float[C, D]}`` (``[C, K, D]`` for K centres a class) and, for plain
+        softmax, ``"bias": float[C]``.
       margin_params: the margin's own trainable scalars, or None.
       margin_state: the margin's running state, or None.
+      term_state: of added terms, by name; centre loss keeps its own centres.
       optimizer: optax's state over (params, head, margin_params).
       key: folded with the step wherever a margin draws.
     """
@@ -32,6 +34,7 @@ class TrainState:
     head: dict[str, Array]
     margin_params: Any
     margin_state: Any
+    term_state: dict[str, Array]
     optimizer: Any
     key: Array
 
@@ -44,6 +47,7 @@ class Hyper:
     Attributes:
       margin: its numbers are traced, its kind, tail and gradient convention are not.
       scale: s, or None for the margin's own.
+      terms: weights of terms added to the loss, by name; see `arcface_jax.training.TERMS`.
       learning_rate: base rate, multiplied by the schedule's factor.
       weight_decay: added to the gradient as ``weight_decay * w``.
     """
@@ -52,6 +56,7 @@ class Hyper:
     scale: Any
     learning_rate: Any
     weight_decay: Any
+    terms: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def traced(self) -> "Hyper":
         """Every number as a float32 array, so that 0.5 and 1 do not compile apart."""

@@ -2,6 +2,9 @@
 
 from ml_collections import ConfigDict, config_dict
 
+from arcface_jax.training.terms import TERMS
+from experiments.margin_fields import margin_fields
+
 
 def get_config() -> ConfigDict:
     """The default experiment: ArcFace on the built-in synthetic faces."""
@@ -41,17 +44,12 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # before the embedding layer
     config.model.dtype = "float32"  # or "bfloat16", of the convolutional part
 
-    # Angles in radians. What is left empty takes the margin's own default.
-    config.margin = ConfigDict()
-    config.margin.name = "arcface"
-    config.margin.m = config_dict.placeholder(float)
-    config.margin.m1 = config_dict.placeholder(float)
-    config.margin.m2 = config_dict.placeholder(float)
-    config.margin.m3 = config_dict.placeholder(float)
-    config.margin.tail = config_dict.placeholder(str)
-    config.margin.gradient = config_dict.placeholder(str)
-    config.margin.feature_norm = config_dict.placeholder(str)
+    # name, and every parameter of every margin (docs/losses.md); angles in radians.
+    config.margin = margin_fields("arcface")
     config.scale = config_dict.placeholder(float)  # s; empty: the margin's own (64)
+
+    # Weights of terms added to the loss; 0 leaves a term out.
+    config.terms = ConfigDict({name: 0.0 for name in sorted(TERMS)})
 
     config.steps = 1000
     config.batch_size = 128

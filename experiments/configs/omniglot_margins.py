@@ -23,25 +23,28 @@ MIDDLING = {
     "arcface": {"margin.m": 0.3},
 }
 
-# One setting of each loss for the table, and norm-softmax at the paper's scale too. Learning rates
-# and scales are searched; the margins are middling values, and no search over them has run.
+# The table: each loss where its search ended, by TAR at FAR 1e-2 (at 1e-3 one seed decides nothing),
+# and norm-softmax at the paper's scale too.
 SETTINGS = (
     {"margin.name": "softmax", "learning_rate": 0.4},
     {"margin.name": "norm_softmax", "scale": 64.0},
-    *({"margin.name": name, **margin, "scale": 16.0} for name, margin in MIDDLING.items()),
+    {"margin.name": "norm_softmax", "scale": 8.0},
+    {"margin.name": "sphereface", "margin.m": 1.1, "scale": 8.0},
+    {"margin.name": "cosface", "margin.m": 0.2, "scale": 8.0},
+    {"margin.name": "arcface", "margin.m": 0.45, "scale": 16.0},
     {
         "margin.name": "combined",
         "margin.m1": 1.0,
         "margin.m2": 0.2,
         "margin.m3": 0.1,
-        "scale": 16.0,
+        "scale": 8.0,
     },
     {
         "margin.name": "combined",
         "margin.m1": 0.9,
-        "margin.m2": 0.3,
-        "margin.m3": 0.1,
-        "scale": 16.0,
+        "margin.m2": 0.4,
+        "margin.m3": 0.15,
+        "scale": 8.0,
     },
 )
 

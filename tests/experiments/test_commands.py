@@ -65,6 +65,10 @@ def test_help_shows_a_command_to_type(module):
     ("words", "message"),
     [
         ([f"--config={TINY}", "--config.margn.m=1", "--workdir={}"], 'Did you mean "margin"'),
+        (
+            [f"--config={TINY}", "--config.margin.hh=1", "--workdir={}"],
+            "--config.margin.hh=1: the config has no hh",
+        ),
         ([f"--config={TINY}", "--config.steps=many", "--workdir={}"], "--config.steps=many"),
         ([f"--config={TINY}", "--config.batch_size=1", "--workdir={}"], "without a variance"),
         ([f"--config={TINY}", "--config.scale=3", "--workdir={}"], "has no effect: every point"),

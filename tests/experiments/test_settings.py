@@ -61,7 +61,12 @@ def test_a_margin_gets_only_what_it_takes():
         (dict(learning_rate=-0.1), "learning_rate=-0.1 must be positive"),
         (dict(weight_decay=-1.0), "must not be negative"),
         (dict(scale=-4.0), "scale=-4.0 must be positive"),
-        (dict(scale=4.0, margin__name="softmax"), "leave it out"),
+        (dict(scale=4.0, margin__name="softmax"), "Leave it out"),
+        (dict(terms__center=-1.0), "terms.center=-1.0 must not be negative"),
+        (
+            dict(terms__intra=1.0, margin__name="subcenter_arcface"),
+            "terms.intra=1.0 is between one centre per class",
+        ),
         (dict(margin__m=-0.5), "m2=-0.5 lies outside"),
         (dict(model__name="resnet_smal"), "Did you mean resnet_small"),
         (dict(model__dtype="float8"), "unknown model.dtype"),
@@ -79,6 +84,32 @@ def test_a_margin_gets_only_what_it_takes():
 def test_values_that_make_no_sense_are_refused_with_the_way_out(change, message):
     with pytest.raises(ValueError, match=message):
         make_settings(changed(**change))
+
+
+@pytest.mark.parametrize("name", af.MARGINS)
+def test_every_margin_and_each_of_its_parameters_can_be_named(name):
+    entry = af.MARGINS[name]
+    assert make_settings(changed(margin__name=name)).margin == entry()
+    for parameter, default in entry.defaults.items():
+        if default is None or isinstance(default, af.MarginRule):
+            continue
+        values = {"margin__name": name, f"margin__{parameter}": default}
+        assert make_settings(changed(**values)).margin == entry()
+
+
+def test_a_wrapping_margin_hands_on_what_it_has_no_use_for():
+    config = changed(
+        margin__name="interclass_filter",
+        margin__threshold=0.3,
+        margin__margin="arcface",
+        margin__m=0.4,
+    )
+    assert make_settings(config).margin == af.interclass_filter(af.arcface(0.4), threshold=0.3)
+
+
+def test_terms_with_a_weight_are_added():
+    assert make_settings(base.get_config()).hyper.terms == {}
+    assert make_settings(changed(terms__center=0.003)).hyper.terms == {"center": 0.003}
 
 
 def test_an_unknown_path_of_a_sweep_is_refused():

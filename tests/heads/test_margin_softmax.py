@@ -1,5 +1,6 @@
 """The margin softmax loss on the dense head."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,48 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from margin_table import ROWS
+from margin_table import CLOSED_FORMS
 
 import arcface_jax as af
+from arcface_jax import geometry, testing
+from arcface_jax.heads import Dense
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/margin_losses.json").read_text())
 BATCH = GOLDEN["batch_level"]
 DEGENERATE = GOLDEN["degenerate_batch"]
 
-every_margin = pytest.mark.parametrize("name", ROWS)
-
-
-def state_of(margin):
-    # Annealing over, as in the table's references.
-    state = margin.init_state()
-    return None if state is None else {"step": jnp.int32(10_000)}
-
-
-def loss(name, embeddings, centers, labels, **kwargs):
-    row = ROWS[name]
-    got = compiled_loss(
-        embeddings,
-        centers,
-        labels,
-        margin=row.margin,
-        scale=row.scale,
-        state=state_of(row.margin),
-        **kwargs,
-    )
-    return got if row.margin.init_state() is None else got[0]
-
-
-compiled_loss = jax.jit(af.margin_softmax_loss, static_argnames="head")
-
-
-def batch(rng, rows=6, classes=9, dim=5, dtype=jnp.float32):
-    x, w = rng.normal(size=(rows, dim)), rng.normal(size=(classes, dim))
-    return jnp.asarray(x, dtype), jnp.asarray(w, dtype), jnp.asarray(rng.integers(0, classes, rows))
-
 
 def reference(name, x, w, labels):
     """Per-row loss in NumPy float64, from the formula."""
-    row = ROWS[name]
+    row = CLOSED_FORMS[name]
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     cosines = (x / norms) @ (w / np.linalg.norm(w, axis=1, keepdims=True)).T
@@ -129,142 +102,108 @@ def test_degenerate_vectors_give_the_golden_gradients(case):
     assert (grads[1][4] == 0.0).all()
 
 
-# ------------------------------------------------------------------ properties of all margins
+# ------------------------------------------------------------------ values from the formulas
 
 
-@every_margin
-def test_value_equals_numpy_from_the_formula(name, rng):
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_value_equals_numpy_from_the_formula(name):
+    row = CLOSED_FORMS[name]
+    margin = row.margin
     with jax.enable_x64(True):
-        x, w, labels = batch(rng, dtype=jnp.float64)
-        np.testing.assert_allclose(
-            loss(name, x, w, labels), reference(name, x, w, np.asarray(labels)), rtol=1e-11
+        batch = testing.make_batch(margin, dtype=jnp.float64)
+        if batch.centers.ndim == 3:
+            batch = dataclasses.replace(batch, centers=batch.centers[:, 0])
+        got, _ = testing.evaluate(margin, batch, scale=row.scale)
+        expected = reference(name, batch.embeddings, batch.centers, np.asarray(batch.labels))
+        np.testing.assert_allclose(got, expected, rtol=1e-11)
+
+
+def test_the_nearest_of_several_centres_counts_and_alone_gets_the_gradient(rng):
+    x, w = rng.normal(size=(4, 5)), rng.normal(size=(6, 3, 5))
+    labels = np.array([0, 3, 3, 5])
+    cosines = np.einsum(
+        "bd,ckd->bck",
+        x / np.linalg.norm(x, axis=1, keepdims=True),
+        w / np.linalg.norm(w, axis=2, keepdims=True),
+    )
+    nearest = cosines.argmax(2)
+    with jax.enable_x64(True):
+        got, by_w = jax.value_and_grad(
+            lambda w: af.margin_softmax_loss(
+                jnp.asarray(x), w, labels, margin=af.norm_softmax(), scale=4.0
+            ).sum()
+        )(jnp.asarray(w))
+    logits = 4.0 * cosines.max(2)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(4), labels]
+    np.testing.assert_allclose(got, expected.sum(), rtol=1e-12)
+    used = {(c, int(k)) for row in nearest for c, k in enumerate(row)}
+    for c in range(6):
+        for k in range(3):
+            assert bool(np.abs(by_w[c, k]).max() > 0.0) == ((c, k) in used)
+
+
+def test_label_smoothing_is_cross_entropy_against_smoothed_labels(rng):
+    with jax.enable_x64(True):
+        batch = testing.make_batch(af.cosface(0.2), dtype=jnp.float64)
+        got, _ = testing.evaluate(af.cosface(0.2), batch, label_smoothing=0.1)
+        logits = np.asarray(
+            af.margin_logits(
+                geometry.cosine_matrix(batch.embeddings, batch.centers),
+                batch.labels,
+                margin=af.cosface(0.2),
+                scale=batch.scale,
+            )
         )
+    soft = 0.9 * np.eye(testing.CLASSES)[np.asarray(batch.labels)] + 0.1 / testing.CLASSES
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    np.testing.assert_allclose(got, -(soft * log_p).sum(1), rtol=1e-12)
 
 
-@every_margin
-def test_gradients_match_finite_differences_of_numpy(name, rng):
-    with jax.enable_x64(True):
-        x, w, labels = batch(rng, dtype=jnp.float64)
-        grads = jax.grad(lambda x, w: loss(name, x, w, labels).sum(), argnums=(0, 1))(x, w)
-        step = 1e-6
-        for k, (array, got) in enumerate(zip((x, w), grads, strict=True)):
-            direction = rng.normal(size=array.shape)
-
-            def at(h, k=k, direction=direction):
-                arrays = [np.asarray(x), np.asarray(w)]
-                arrays[k] = arrays[k] + h * direction
-                return reference(name, *arrays, np.asarray(labels)).sum()
-
-            expected = (at(step) - at(-step)) / (2 * step)
-            assert float((got * direction).sum()) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+def test_a_row_of_nan_shows_unless_it_is_masked():
+    margin = af.arcface()
+    batch = testing.make_batch(margin)
+    broken = batch.embeddings.at[2].set(jnp.nan)
+    assert jnp.isnan(testing.evaluate(margin, batch, embeddings=broken)[0][2])
+    where = jnp.arange(testing.ROWS) != 2
+    got = testing.gradients(margin, batch, embeddings=broken, where=where)
+    expected = testing.gradients(margin, batch, where=where)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-@every_margin
-def test_masked_equals_sliced(name, rng):
-    x, w, labels = batch(rng)
-    kept = np.array([True, False, True, True, False, True])
-
-    def masked(x, w):
-        return loss(name, x, w, labels, where=jnp.asarray(kept)).sum()
-
-    def ignored(x, w):
-        return loss(name, x, w, jnp.where(kept, labels, -1)).sum()
-
-    def sliced(x, w):
-        return loss(name, x[kept], w, labels[kept]).sum()
-
-    expected, grads = jax.value_and_grad(sliced, argnums=(0, 1))(x, w)
-    for function in (masked, ignored):
-        value, (by_x, by_w) = jax.value_and_grad(function, argnums=(0, 1))(x, w)
-        np.testing.assert_allclose(value, expected, rtol=1e-6)
-        np.testing.assert_allclose(by_x, grads[0], atol=1e-5)
-        np.testing.assert_allclose(by_w, grads[1], atol=1e-5)
+def test_weights_multiply_losses_and_gradients():
+    margin = af.arcface()
+    batch = testing.make_batch(margin)
+    weights = jnp.linspace(0.0, 2.0, testing.ROWS)
+    plain, weighted = (testing.gradients(margin, batch, weights=w) for w in (None, weights))
+    np.testing.assert_allclose(weighted[0], weights * plain[0], rtol=1e-6)
+    np.testing.assert_allclose(weighted[1], weights[:, None] * plain[1], rtol=1e-5, atol=1e-6)
 
 
-@every_margin
-def test_all_rows_masked_give_zero_and_no_gradient(name, rng):
-    x, w, labels = batch(rng)
-    value, grads = jax.value_and_grad(
-        lambda x, w: loss(name, x, w, labels, where=jnp.zeros(6, bool)).sum(), argnums=(0, 1)
-    )(x, w)
-    assert float(value) == 0.0
-    assert all((g == 0.0).all() for g in grads)
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """The dense head under another name, to see who may be sampled."""
+
+    samples_classes: bool = True
+
+    def __call__(self, *args, **kwargs):
+        return Dense()(*args, **kwargs)
 
 
-@every_margin
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_loss_and_gradients_are_finite_at_any_length_and_alignment(name, dtype, rng):
-    w = jnp.asarray(rng.normal(size=(4, 3)), dtype)
-    directions = jnp.concatenate([w[:2], -w[2:]]).astype(jnp.float32)
-    # Gradients grow as 1 / length: below 1e-2 they leave float16's range.
-    x = jnp.concatenate([directions * size for size in (0.0, 1e-2, 1.0, 1e4)]).astype(dtype)
-    value, grads = jax.value_and_grad(
-        lambda x, w: loss(name, x, w, jnp.tile(jnp.arange(4), 4)).sum(), argnums=(0, 1)
-    )(x, w)
-    assert value.dtype == jnp.float32
-    assert jnp.isfinite(value)
-    assert all(jnp.isfinite(g).all() for g in grads)
+# Section 11 of the losses' specification.
+WITHOUT_SAMPLING = {"sphereface2", "adacos", "p2sgrad", "vpl"}
 
 
-@every_margin
-def test_one_class_gives_zero_and_no_gradient(name, rng):
-    x, w, _ = batch(rng, classes=1)
-    value, grads = jax.value_and_grad(
-        lambda x, w: loss(name, x, w, jnp.zeros(6, jnp.int32)).sum(), argnums=(0, 1)
-    )(x, w)
-    assert float(value) == 0.0
-    assert all((g == 0.0).all() for g in grads)
-
-
-@every_margin
-def test_a_batch_of_one_equals_its_row_in_a_larger_batch(name, rng):
-    x, w, labels = batch(rng)
-    alone = [float(loss(name, x[i : i + 1], w, labels[i : i + 1])[0]) for i in range(6)]
-    np.testing.assert_allclose(loss(name, x, w, labels), alone, rtol=2e-5, atol=2e-6)
-
-
-@every_margin
-def test_rotation_and_scaling_leave_the_loss_unchanged(name, rng):
-    x, w, labels = batch(rng)
-    q, _ = np.linalg.qr(rng.normal(size=(5, 5)))
-    expected = loss(name, x, w, labels)
-    q = jnp.asarray(q, jnp.float32)
-    np.testing.assert_allclose(loss(name, x @ q, w @ q, labels), expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(loss(name, x, 7.0 * w, labels), expected, rtol=1e-5, atol=1e-5)
-    if ROWS[name].scale is not None:
-        np.testing.assert_allclose(loss(name, 7.0 * x, w, labels), expected, rtol=1e-5, atol=1e-5)
-
-
-@every_margin
-def test_gradients_are_tangent_to_the_sphere(name, rng):
-    x, w, labels = batch(rng)
-    by_x, by_w = jax.grad(lambda x, w: loss(name, x, w, labels).sum(), argnums=(0, 1))(x, w)
-    np.testing.assert_allclose((w * by_w).sum(1), 0.0, atol=2e-5)
-    if ROWS[name].scale is not None:
-        np.testing.assert_allclose((x * by_x).sum(1), 0.0, atol=2e-5)
-
-
-@every_margin
-def test_permuting_rows_and_classes_permutes_the_loss(name, rng):
-    x, w, labels = batch(rng)
-    rows, classes = rng.permutation(6), rng.permutation(9)
-    expected = loss(name, x, w, labels)
-    np.testing.assert_allclose(
-        loss(name, x[rows], w, labels[rows]), expected[rows], rtol=1e-5, atol=1e-6
-    )
-    relabelled = jnp.asarray(np.argsort(classes))[labels]
-    np.testing.assert_allclose(loss(name, x, w[classes], relabelled), expected, rtol=1e-5)
-
-
-@every_margin
-def test_eager_equals_compiled(name, rng):
-    x, w, labels = batch(rng)
-    row = ROWS[name]
-    got = af.margin_softmax_loss(
-        x, w, labels, margin=row.margin, scale=row.scale, state=state_of(row.margin)
-    )
-    got = got if row.margin.init_state() is None else got[0]
-    np.testing.assert_allclose(got, loss(name, x, w, labels), rtol=1e-5)
+@pytest.mark.parametrize("name", af.MARGINS)
+def test_margins_that_need_every_class_are_refused_on_a_sample(name):
+    margin = af.MARGINS[name]()
+    batch = testing.make_batch(margin)
+    if name in WITHOUT_SAMPLING:
+        with pytest.raises(ValueError, match="cannot be used on a sample of the classes: it"):
+            testing.evaluate(margin, batch, head=Sampling())
+    else:
+        losses, _ = testing.evaluate(margin, batch, head=Sampling())
+        assert losses.shape == (testing.ROWS,)
 
 
 def test_loss_at_random_initialisation_is_what_theory_says():
@@ -282,7 +221,7 @@ def test_loss_at_random_initialisation_is_what_theory_says():
 
 
 def test_label_out_of_range_is_nan_in_compiled_code_and_touches_no_other_row(rng):
-    x, w, _ = batch(rng, rows=3)
+    x, w = (jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (3, 9))
     labels = jnp.array([1, 9, -2])
     got = jax.jit(lambda x, w, y: af.margin_softmax_loss(x, w, y, margin=af.arcface()))(
         x, w, labels
@@ -304,6 +243,14 @@ def test_label_out_of_range_is_nan_in_compiled_code_and_touches_no_other_row(rng
         (dict(bias=jnp.zeros(4)), "Margin has no bias"),
         (dict(head="dens"), "unknown head 'dens'; known: dense"),
         (dict(margin=af.sphereface_psi()), "pass state=margin.init_state"),
+        (dict(margin=af.elasticface()), "pass key=jax.random.key"),
+        (dict(margin=af.uniface()), "pass params=margin.init_params"),
+        (dict(scale=-1.0), r"scale=-1.0 lies outside \(0, inf\)"),
+        (dict(margin=af.softmax(), scale=2.0), "Softmax has no scale to set"),
+        (dict(weights=jnp.ones(2)), r"weights is float\[3\]"),
+        (dict(label_smoothing=1.5), r"label_smoothing=1.5 lies outside \[0, 1\)"),
+        (dict(margin=af.p2sgrad(), label_smoothing=0.1), "has no probabilities to smooth"),
+        (dict(margin=af.l_softmax(), centers=jnp.ones((4, 2, 2))), "takes one centre per class"),
     ],
 )
 def test_wrong_input_is_refused_with_the_way_out(change, message):

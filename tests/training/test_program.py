@@ -76,7 +76,7 @@ def momentum(state):
 @pytest.mark.parametrize("name", MARGINS)
 def test_training_lowers_the_loss_and_the_target_angle(program, name, tmp_path):
     with JsonLines(tmp_path / "metrics.jsonl") as metrics:
-        state = program.init(MARGINS[name][0], seed=0)
+        state = program.init(hyper(name), seed=0)
         train(program, state, Blobs(), hyper(name), steps=40, log_every=5, metrics=metrics)
     records = read_json_lines(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in records] == [1, 5, 10, 15, 20, 25, 30, 35, 40]
@@ -86,12 +86,12 @@ def test_training_lowers_the_loss_and_the_target_angle(program, name, tmp_path):
 
 def test_one_trace_serves_every_point_of_the_combined_margin(program):
     kinds = ("norm_softmax", "sphereface", "cosface", "arcface", "combined")
-    state = program.init(MARGINS["arcface"][0], seed=0)
+    state = program.init(hyper("arcface"), seed=0)
     train(program, state, Blobs(), hyper("arcface"), steps=2)
     before = program.traces["train_step"]
     for seed, name in enumerate(kinds):
         for change in (dict(), dict(learning_rate=0.01, weight_decay=0.0, scale=32)):
-            state = program.init(MARGINS[name][0], seed=seed)
+            state = program.init(hyper(name), seed=seed)
             train(program, state, Blobs(seed), hyper(name, **change), steps=2)
     assert program.traces["train_step"] == before
 
@@ -99,14 +99,14 @@ def test_one_trace_serves_every_point_of_the_combined_margin(program):
 def test_one_seed_gives_one_result_and_another_a_different_one(program):
     runs = []
     for seed in (3, 3, 4):
-        state = program.init(MARGINS["arcface"][0], seed=seed)
+        state = program.init(hyper("arcface"), seed=seed)
         runs.append(trained(train(program, state, Blobs(seed), hyper("arcface"), steps=5)))
     assert all((a == b).all() for a, b in zip(runs[0], runs[1], strict=True))
     assert not all((a == b).all() for a, b in zip(runs[0], runs[2], strict=True))
 
 
 def test_a_step_is_sgd_with_momentum_and_weight_decay(program):
-    state = program.init(MARGINS["arcface"][0], seed=0)
+    state = program.init(hyper("arcface"), seed=0)
     batch = next(Blobs())
     still = hyper("arcface", learning_rate=0.0, weight_decay=0.0).traced()
     state, _ = program.train_step(state, batch["image"], batch["label"], still)
@@ -123,7 +123,7 @@ def test_a_step_is_sgd_with_momentum_and_weight_decay(program):
 
 
 def test_softmax_bias_is_not_decayed(program):
-    state = program.init(af.softmax(), seed=0)
+    state = program.init(hyper("softmax"), seed=0)
     batch = next(Blobs())
     labels = np.full(16, -1, np.int32)
     state.head["bias"] = jnp.ones(5)
@@ -134,7 +134,7 @@ def test_softmax_bias_is_not_decayed(program):
 
 def test_a_resumed_run_equals_an_unbroken_one(program, tmp_path):
     def start():
-        return program.init(MARGINS["sphereface_psi"][0], seed=0)
+        return program.init(hyper("sphereface_psi"), seed=0)
 
     whole = train(program, start(), Blobs(), hyper("sphereface_psi"), steps=12)
     with Checkpoints(tmp_path / "checkpoints", every=5) as checkpoints:
@@ -160,11 +160,11 @@ def test_a_resumed_run_equals_an_unbroken_one(program, tmp_path):
 
 def test_nothing_to_restore_is_none(program, tmp_path):
     with Checkpoints(tmp_path / "none", every=5) as checkpoints:
-        assert checkpoints.restore(program.init(af.softmax(), seed=0)) is None
+        assert checkpoints.restore(program.init(hyper("softmax"), seed=0)) is None
 
 
 def test_divergence_stops_the_run_and_says_where(program, tmp_path):
-    state = program.init(MARGINS["softmax"][0], seed=0)
+    state = program.init(hyper("softmax"), seed=0)
     with (
         JsonLines(tmp_path / "metrics.jsonl") as metrics,
         pytest.raises(Diverged, match=r"at step \d+; lower the learning rate"),
@@ -182,7 +182,7 @@ def test_divergence_stops_the_run_and_says_where(program, tmp_path):
 
 
 def test_batch_statistics_differ_from_running_ones_at_the_start(program):
-    state = program.init(MARGINS["arcface"][0], seed=0)
+    state = program.init(hyper("arcface"), seed=0)
     images = next(Blobs())["image"]
     by_batch = program.embed(state, images, batch_statistics=True)
     assert float(jnp.sqrt(jnp.mean(jnp.sum(by_batch**2, 1)))) == pytest.approx(8**0.5, rel=0.01)
