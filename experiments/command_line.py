@@ -128,10 +128,18 @@ def overridden() -> list[str]:
     return list(config_flags.get_override_values(flags.FLAGS["config"]))
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs ``main`` under absl; mistakes of the user end in one line and exit code 2."""
+def run(main: Callable[[list[str]], None], *, more_help: Callable[[], str] | None = None) -> None:
+    """Runs ``main`` under absl; mistakes of the user end in one line and exit code 2.
+
+    Args:
+      main: takes the words that are no flags.
+      more_help: what --help prints below the entry point's docstring.
+    """
     prefer_fast_cpu_convolutions()
     keep_compiled_programs()
+    if more_help is not None and any(word.startswith("--help") for word in sys.argv):
+        entry = sys.modules["__main__"]
+        entry.__doc__ = f"{entry.__doc__}\n{more_help()}"
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)

@@ -46,3 +46,22 @@ def margin_fields(name: str) -> ConfigDict:
             )
         fields[parameter] = config_dict.placeholder(kinds.pop())
     return fields
+
+
+def margins_help() -> str:
+    """Names and defaults of all margins, for --help.
+
+    >>> margins_help().splitlines()[5].strip()
+    "arcface            m=0.5, tail='hard', gradient='exact'"
+    """
+    lines = [
+        "Margins (--config.margin.name=NAME, --config.margin.PARAMETER=VALUE; docs/losses.md):"
+    ]
+    for entry in MARGINS.values():
+        shown = []
+        for name, value in entry.defaults.items():
+            if isinstance(value, MarginRule):
+                value = "arcface"
+            shown.append(f"{name}={'the usual' if value is None else repr(value)}")
+        lines.append(f"  {entry.name:18} {', '.join(shown)}".rstrip())
+    return "\n".join(lines)

@@ -243,4 +243,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    from experiments.margin_fields import margins_help
+
+    command_line.run(main, more_help=margins_help)

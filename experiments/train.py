@@ -1,4 +1,4 @@
-"""Trains one model and evaluates it on identities that it never saw.
+r"""Trains one model and evaluates it on identities that it never saw.
 
 Command   python -m experiments.train --config=experiments/configs/base.py \
               --config.margin.name=cosface --config.scale=32 --workdir=runs/cosface
@@ -26,4 +26,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    from experiments.margin_fields import margins_help
+
+    command_line.run(main, more_help=margins_help)

@@ -55,7 +55,8 @@ class Dense:
             context = dataclasses.replace(context, center_norms=geometry.length(own_centers))
         others_scale = margin.others_scale(context)
         if others_scale is not None:
-            logits = jax.lax.stop_gradient(others_scale.astype(products.dtype) * products)
+            others = margin.negatives(products, context)
+            logits = jax.lax.stop_gradient(others_scale.astype(products.dtype) * others)
             others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=1)
             context = dataclasses.replace(context, others_lse=others)
         context = margin.observe(context)

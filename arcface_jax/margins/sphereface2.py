@@ -23,10 +23,9 @@ def stretch(cosines: Array, power: ArrayLike) -> Array:
     >>> stretch(jnp.array([1.0, 0.0, -1.0]), 3.0)
     Array([ 1.  , -0.75, -1.  ], dtype=float32)
     """
-    # Rounding takes the base below 0, where a power has no value.
-    half = jnp.maximum((cosines + 1.0) / 2.0, 0.0)
-    some = half > 0.0
-    return 2.0 * jnp.where(some, jnp.where(some, half, 1.0) ** like(power, cosines), 0.0) - 1.0
+    half = (cosines + 1.0) / 2.0
+    # At half = 0 the power is taken of a tiny number, whose derivative exists.
+    return 2.0 * half * jnp.maximum(half, 1e-20) ** (like(power, cosines) - 1.0) - 1.0
 
 
 @jax.tree_util.register_dataclass
@@ -99,8 +98,11 @@ class SphereFace2(MarginRule):
             own = 2.0 * ((math.cos(min(math.pi, turned)) + 1.0) / 2.0) ** power - 1.0
         own, other = s * own, s * other
         q = alpha / ((1.0 - alpha) * (num_classes - 1))
-        root = math.sqrt((1.0 - q) ** 2 + 4.0 * q * math.exp(own - other))
-        return {"bias": jnp.float32(math.log(2.0 * q) - other - math.log(1.0 - q + root))}
+        rest = 4.0 * q * math.exp(own - other)
+        root = math.sqrt((1.0 - q) ** 2 + rest)
+        # Either form of the same number cancels on its side of q = 1.
+        total = 1.0 - q + root if q < 1.0 else rest / (root - (1.0 - q))
+        return {"bias": jnp.float32(math.log(2.0 * q) - other - math.log(total))}
 
     def _bias(self, context: Context, logits: Array) -> Array:
         assert context.params is not None

@@ -123,16 +123,17 @@ class PsiMargin(MarginRule):
         assert context.norms is not None
         return context.norms
 
-    def _annealing(self, context: Context) -> Array:
-        floor = jnp.asarray(self.lambda_min, jnp.float32)
+    def _annealing(self, context: Context, cosines: Array) -> Array:
+        lowest = like(self.lambda_min, cosines)
         if context.state is None:
-            return floor
-        step = context.state["step"].astype(jnp.float32)
-        return jnp.maximum(floor, self.lambda_0 / (1.0 + self.gamma * step) ** self.power)
+            return lowest
+        start, gamma, power = (like(x, cosines) for x in (self.lambda_0, self.gamma, self.power))
+        step = context.state["step"].astype(cosines.dtype)
+        return jnp.maximum(lowest, start / (1.0 + gamma * step) ** power)
 
     def target(self, cosines: Array, context: Context) -> Array:
         """The cosine of the true class after the margin, elementwise."""
-        weight = jax.lax.stop_gradient(self._annealing(context)).astype(cosines.dtype)
+        weight = jax.lax.stop_gradient(self._annealing(context, cosines))
         value = (weight * cosines + psi(cosines, self.m)) / (1.0 + weight)
         return detach_margin(cosines, value, self.gradient)
 

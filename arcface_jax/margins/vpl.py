@@ -1,7 +1,7 @@
 """VPL: prototypes mixed with the last feature that was seen of each class."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from arcface_jax import geometry
 from arcface_jax.margins.bounds import check_number
 from arcface_jax.margins.combined import Margin
 from arcface_jax.margins.registry import register_margin
-from arcface_jax.margins.rule import Context, MarginRule
+from arcface_jax.margins.rule import Context, MarginRule, like
 from arcface_jax.margins.wrapper import Wrapper
 
 
@@ -76,20 +76,18 @@ class VPL(Wrapper):
         never = jnp.full(num_classes, jnp.iinfo(jnp.int32).min // 2, jnp.int32)
         return {"queue": geometry.unit(drawn), "seen": never, "step": jnp.zeros((), jnp.int32)}
 
-    def _gate(self, state: Any) -> Array:
-        step = state["step"] + 1
-        fresh = step - state["seen"] <= jnp.asarray(self.window, jnp.int32)
-        open_ = (step > jnp.asarray(self.start, jnp.int32)) & fresh
-        return jnp.where(open_, jnp.asarray(self.weight, jnp.float32), 0.0)
-
     def prototypes(self, centers: Array, context: Context) -> Array:
         """The mixtures, float[C, D]."""
         if context.state is None:
             return centers
         centers = geometry.as_float(centers)
-        gate = self._gate(context.state).astype(centers.dtype)[:, None]
-        queue = jax.lax.stop_gradient(geometry.unit(context.state["queue"])).astype(centers.dtype)
-        return jnp.where(gate > 0.0, (1.0 - gate) * geometry.unit(centers) + gate * queue, centers)
+        state = context.state
+        step = state["step"] + 1
+        fresh = step - state["seen"] <= jnp.asarray(self.window, jnp.int32)
+        mixed = ((step > jnp.asarray(self.start, jnp.int32)) & fresh)[:, None]
+        weight = like(self.weight, centers)
+        queue = jax.lax.stop_gradient(geometry.unit(state["queue"].astype(centers.dtype)))
+        return jnp.where(mixed, (1.0 - weight) * geometry.unit(centers) + weight * queue, centers)
 
     def remember(self, embeddings: Array, labels: Array, context: Context) -> Context:
         """``context`` with each class's last row of the batch in the queue."""

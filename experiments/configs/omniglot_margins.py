@@ -23,8 +23,8 @@ MIDDLING = {
     "arcface": {"margin.m": 0.3},
 }
 
-# The table: each loss where its search ended, by TAR at FAR 1e-2 (at 1e-3 one seed decides nothing),
-# and norm-softmax at the paper's scale too.
+# The table: each loss where its search ended, by TAR at FAR 1e-2 (at 1e-3 one seed decides
+# nothing), and norm-softmax at the paper's scale too.
 SETTINGS = (
     {"margin.name": "softmax", "learning_rate": 0.4},
     {"margin.name": "norm_softmax", "scale": 64.0},

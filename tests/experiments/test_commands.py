@@ -59,6 +59,7 @@ def test_help_shows_a_command_to_type(module):
     )
     assert f"python -m experiments.{module}" in finished.stdout
     assert "--workdir" in finished.stdout + finished.stderr
+    assert ("curricularface     m=0.5" in finished.stdout) == (module != "report")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from margin_table import CLOSED_FORMS
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from margin_table import CLOSED_FORMS, ROWS
 
 import arcface_jax as af
 from arcface_jax import geometry, testing
@@ -169,6 +170,27 @@ def test_a_row_of_nan_shows_unless_it_is_masked():
     expected = testing.gradients(margin, batch, where=where)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize(
+    "name", ["adaface", "adacos", "curricularface_late", "elasticface_cos_rank", "vpl_open"]
+)
+def test_statistics_of_a_sharded_batch_are_those_of_the_whole(name, devices):
+    margin = ROWS[name].margin
+    batch = testing.make_batch(margin, rows=8)
+    where = jnp.arange(8) != 5
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+
+    @jax.jit
+    def compiled(embeddings, labels, where):
+        return testing.evaluate(margin, batch, embeddings=embeddings, labels=labels, where=where)
+
+    whole = compiled(batch.embeddings, batch.labels, where)
+    sharded = compiled(*jax.device_put((batch.embeddings, batch.labels, where), rows))
+    for got, expected in zip(jax.tree.leaves(sharded), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
 
 
 def test_weights_multiply_losses_and_gradients():
