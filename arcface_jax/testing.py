@@ -133,9 +133,9 @@ def _close(got: Any, expected: Any, *, tolerance: float) -> None:
 class _Frozen(Wrapper):
     """The margin with statistics that no longer move, as its gradient takes them."""
 
-    def others_scale(self, context: Context) -> Array | None:
-        del context
-        return None
+    @property
+    def observes_others(self) -> bool:
+        return False
 
     def observe(self, context: Context) -> Context:
         return context

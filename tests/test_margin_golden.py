@@ -12,11 +12,10 @@ import pytest
 
 import arcface_jax as af
 from arcface_jax.heads.class_products import nearest_center
-from arcface_jax.heads.links import link_loss
+from arcface_jax.heads.class_sums import row_losses, sum_logits, wrong_logits
 from arcface_jax.losses.labels import split_target
 from arcface_jax.margins import GRADIENTS, TAILS, Context
 from arcface_jax.margins.elasticface import ElasticFace, assign_margins
-from arcface_jax.margins.rule import per_row
 
 TESTS = pathlib.Path(__file__).parent
 GOLDEN = json.loads((TESTS / "golden/margin_losses.json").read_text())
@@ -183,22 +182,20 @@ def read_batch(margin, cosines, labels, context):
     """``context`` after the margin has observed the batch, as the dense head lets it."""
     own, is_label = split_target(cosines, labels)
     context = dataclasses.replace(context, target_cosines=own, num_classes=cosines.shape[1])
-    others_scale = margin.others_scale(context)
-    if others_scale is not None:
-        logits = jnp.where(is_label, -jnp.inf, others_scale.astype(cosines.dtype) * cosines)
-        context = dataclasses.replace(context, others_lse=jax.nn.logsumexp(logits, axis=1))
+    if margin.observes_others:
+        logits = wrong_logits(cosines, margin, context)
+        sums = sum_logits(logits, ~is_label, margin, context, smoothed=False)
+        context = dataclasses.replace(context, others_lse=sums.lse)
     return margin.observe(context)
 
 
 def losses_of_cosines(margin, cosines, labels, context):
     """(loss of each row, logits) of cosines and an observed context, as the dense head has them."""
     own, is_label = split_target(cosines, labels)
-    scales = margin.scales(context).astype(cosines.dtype)
-    negatives = per_row(scales, cosines) * margin.negatives(cosines, context)
-    target = scales * margin.target(own, context)
-    losses = link_loss(
-        negatives, target, is_label, margin=margin, context=context, label_smoothing=None
-    )
+    negatives = wrong_logits(cosines, margin, context)
+    sums = sum_logits(negatives, ~is_label, margin, context, smoothed=False)
+    losses = row_losses(own, sums, margin, context, label_smoothing=None)
+    target = margin.scales(context).astype(cosines.dtype) * margin.target(own, context)
     logits = jnp.where(is_label, target[:, None], negatives)
     return margin.finish(losses, context), logits
 

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from arcface_jax import geometry
 from arcface_jax.heads.dense import Dense
+from arcface_jax.heads.fused import Fused
 from arcface_jax.heads.head import Head
 from arcface_jax.known_names import unknown_name
 from arcface_jax.losses.labels import check_labels, mark_rows, rows_that_count
@@ -16,7 +17,7 @@ from arcface_jax.margins.bounds import check_number
 from arcface_jax.margins.by_class import take_classes
 from arcface_jax.margins.scale import scale_of
 
-HEADS: dict[str, Head] = {"dense": Dense()}
+HEADS: dict[str, Head] = {"dense": Dense(), "fused": Fused()}
 
 
 def margin_softmax_loss(

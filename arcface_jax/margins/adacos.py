@@ -59,13 +59,14 @@ class AdaCos(MarginRule):
             )
         return {"scale": jnp.float32(math.sqrt(2.0) * math.log(num_classes - 1))}
 
-    def others_scale(self, context: Context) -> Array | None:
-        """The scale so far."""
-        return context.state["scale"] if self.dynamic and context.state is not None else None
+    @property
+    def observes_others(self) -> bool:
+        """Yes: the scale follows their sum."""
+        return self.dynamic
 
     def observe(self, context: Context) -> Context:
         """``context`` with the scale that this batch asks for."""
-        if not self.dynamic or context.state is None:
+        if not self.dynamic:
             return context
         others, own = context.others_lse, context.target_cosines
         assert others is not None and own is not None

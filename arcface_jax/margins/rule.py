@@ -9,6 +9,7 @@ A margin that is not in this package is one class with the answers that differ f
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -47,6 +48,11 @@ class Context:
     state: Any = None
     key: Array | None = None
     num_classes: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def of_rows(self, cut: Callable[[Any], Any]) -> "Context":
+        """The context of some rows: ``cut`` takes them from every array that is per row."""
+        per_row = ("scale", "norms", "center_norms", "target_cosines", "others_lse", "where")
+        return dataclasses.replace(self, **{name: cut(getattr(self, name)) for name in per_row})
 
 
 class MarginRule:
@@ -120,10 +126,10 @@ class MarginRule:
         del context
         return centers
 
-    def others_scale(self, context: Context) -> Array | None:
-        """The scale at which `observe` wants ``others_lse``, or None where it does not."""
-        del context
-        return None
+    @property
+    def observes_others(self) -> bool:
+        """Whether `observe` wants ``others_lse``: of the logits with the state so far."""
+        return False
 
     def observe(self, context: Context) -> Context:
         """``context`` with its state moved on by this batch; it holds for this batch already."""

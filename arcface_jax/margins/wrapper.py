@@ -68,9 +68,10 @@ class Wrapper(MarginRule):
         """As the wrapped margin."""
         return self.margin.prototypes(centers, context)
 
-    def others_scale(self, context: Context) -> Array | None:
+    @property
+    def observes_others(self) -> bool:
         """As the wrapped margin."""
-        return self.margin.others_scale(context)
+        return self.margin.observes_others
 
     def observe(self, context: Context) -> Context:
         """As the wrapped margin."""

@@ -1,0 +1,124 @@
+"""Meshes, and where arrays lie on them: nothing else names a mesh axis."""
+
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+CLASSES, DATA = "classes", "data"
+
+
+def make_mesh(
+    classes: int | None = None, data: int = 1, *, axis_type: AxisType = AxisType.Auto
+) -> Mesh:
+    """Devices in a grid: batches are split along "data" and "classes", centres along "classes".
+
+    Args:
+      classes: parts that the classes are cut into; None for all devices over ``data``.
+      data: groups that each hold all classes and a part of the batch.
+      axis_type: `jax.sharding.AxisType`, Auto or Explicit.
+
+    Raises:
+      ValueError: there are not that many devices.
+
+    >>> make_mesh(1).shape
+    OrderedDict({'data': 1, 'classes': 1})
+    """
+    devices = jax.devices()
+    if classes is None:
+        classes = max(len(devices) // data, 1)
+    if data * classes > len(devices):
+        raise ValueError(
+            f"a mesh of {data} x {classes} needs {data * classes} devices, there are "
+            f"{len(devices)}."
+        )
+    return jax.make_mesh(
+        (data, classes),
+        (DATA, CLASSES),
+        axis_types=(axis_type, axis_type),
+        devices=devices[: data * classes],
+    )
+
+
+def row_axes(mesh: Mesh) -> tuple[str, ...]:
+    """The axes that a batch is cut along: all that have more than one device, or the classes'.
+
+    >>> row_axes(make_mesh(1))
+    ('classes',)
+    """
+    return (DATA, CLASSES) if mesh.shape[DATA] > 1 else (CLASSES,)
+
+
+def rows_spec(mesh: Mesh) -> P:
+    """Of arrays with the batch in front: cut over every device.
+
+    >>> rows_spec(make_mesh(1))
+    PartitionSpec(('classes',),)
+    """
+    return P(row_axes(mesh))
+
+
+def classes_spec() -> P:
+    """Of arrays with the classes in front: cut along "classes", copied along "data".
+
+    >>> classes_spec()
+    PartitionSpec('classes',)
+    """
+    return P(CLASSES)
+
+
+def place(tree: Any, mesh: Mesh, spec: P) -> Any:
+    """Arrays of ``tree`` where ``spec`` says, inside compiled code or not.
+
+    >>> place(jax.numpy.ones(2), make_mesh(1), P()).shape
+    (2,)
+    """
+    sharding = NamedSharding(mesh, spec)
+    explicit = AxisType.Explicit in mesh.axis_types
+
+    def one(x: Array) -> Array:
+        if explicit:
+            return jax.sharding.reshard(x, sharding)
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return jax.tree.map(one, tree)
+
+
+def _axes_of(x: Array) -> frozenset[str]:
+    """Mesh axes along which an array differs from device to device."""
+    kind: Any = jax.typeof(x)
+    # JAX 0.12 moved the set.
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+
+
+def _axes(tree: Any) -> set[str]:
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)]
+    return {axis for array in arrays for axis in _axes_of(array)}
+
+
+def _varying(tree: Any, axes: set[str]) -> Any:
+    def one(x: Array) -> Array:
+        missing = tuple(sorted(axes - _axes_of(x)))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(one, tree) if axes else tree
+
+
+def varying_like(tree: Any, x: Any) -> Any:
+    """Arrays of ``tree`` as differing from device to device wherever ``x`` does.
+
+    >>> varying_like(jax.numpy.ones(2), jax.numpy.ones(1)).shape
+    (2,)
+    """
+    return _varying(tree, _axes(x))
+
+
+def varying_together(tree: Any, others: Any) -> Any:
+    """Arrays of ``tree`` as differing wherever one of them, or of ``others``, does.
+
+    >>> varying_together(jax.numpy.ones(2), None).shape
+    (2,)
+    """
+    return _varying(tree, _axes((tree, others)))
