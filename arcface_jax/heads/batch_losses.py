@@ -58,7 +58,7 @@ def observed(
     margin: MarginRule,
     bias: Array | None,
     context: Context,
-    count: ArrayLike | None,
+    count: ArrayLike | None = None,
     across: Callable[[Any], Any] = _same,
     of_rows: Callable[[Any], Any] = _same,
 ) -> Context:
@@ -99,45 +99,33 @@ def observed(
     return margin.observe(context)
 
 
-def batch_losses(
-    local: SumsOverClasses,
-    embeddings: Array,
-    centers: Array,
-    labels: Array,
-    *,
-    margin: MarginRule,
-    bias: Array | None,
-    context: Context,
-    label_smoothing: ArrayLike | None,
-) -> tuple[Array, Context]:
-    """(one loss per row, context after the margin has observed) with all classes on one device.
+class OneDevice(SumsOverClasses):
+    """A head with all classes on one device; a subclass says how they are summed.
 
     >>> import arcface_jax as af
-    >>> context = Context(scale=jnp.float32(4.0), num_classes=2)
-    >>> batch_losses(
-    ...     af.heads.Dense(), jnp.eye(2), jnp.eye(2), jnp.arange(2),
-    ...     margin=af.cosface(1.0), bias=None, context=context, label_smoothing=None,
-    ... )[0]
-    Array([0.6931472, 0.6931472], dtype=float32)
+    >>> af.heads.Dense().samples_classes
+    False
     """
-    rows = ready_rows(embeddings, normalized=margin.normalized)
-    context = observed(
-        local,
-        rows,
-        centers,
-        labels,
-        margin=margin,
-        bias=bias,
-        context=context,
-        count=None,
-    )
-    own, sums = local.sums(
-        rows,
-        centers,
-        labels,
-        margin=margin,
-        bias=bias,
-        context=context,
-        smoothed=label_smoothing is not None,
-    )
-    return row_losses(own, sums, margin, context, label_smoothing=label_smoothing), context
+
+    @property
+    def samples_classes(self) -> bool:
+        """No: every class counts in every step."""
+        return False
+
+    def __call__(
+        self,
+        embeddings: Array,
+        centers: Array,
+        labels: Array,
+        *,
+        margin: MarginRule,
+        bias: Array | None,
+        context: Context,
+        label_smoothing: ArrayLike | None,
+    ) -> tuple[Array, Context]:
+        """One loss per row and the context after the margin has observed the batch."""
+        data = (ready_rows(embeddings, normalized=margin.normalized), centers, labels)
+        context = observed(self, *data, margin=margin, bias=bias, context=context)
+        smoothed = label_smoothing is not None
+        own, sums = self.sums(*data, margin=margin, bias=bias, context=context, smoothed=smoothed)
+        return row_losses(own, sums, margin, context, label_smoothing=label_smoothing), context

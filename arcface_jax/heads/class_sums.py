@@ -11,6 +11,15 @@ from arcface_jax.margins import Context, MarginRule
 from arcface_jax.margins.rule import per_row
 
 
+def finite_top(top: Array) -> Array:
+    """The largest logit, or 0 where there is none, so that a difference to it is a number.
+
+    >>> finite_top(jnp.array([2.0, -jnp.inf]))
+    Array([2., 0.], dtype=float32)
+    """
+    return jnp.where(top > -jnp.inf, top, 0.0)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ClassSums:
@@ -33,18 +42,22 @@ class ClassSums:
         """Log-sum-exp over the wrong classes, float[B]; -inf where there is none."""
         some = self.exponentials > 0.0
         log = jnp.log(jnp.where(some, self.exponentials, 1.0))
-        return jnp.where(some, log + jnp.where(self.top > -jnp.inf, self.top, 0.0), -jnp.inf)
+        return jnp.where(some, log + finite_top(self.top), -jnp.inf)
+
+    def at(self, top: Array) -> "ClassSums":
+        """The same sums with exponentials taken from ``top``, which is no smaller."""
+        exponentials = self.exponentials * jnp.exp(self.top - finite_top(top))
+        return dataclasses.replace(self, top=top, exponentials=exponentials)
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
         """The sums over the classes of both."""
         top = jnp.maximum(self.top, other.top)
-        finite = jnp.where(top > -jnp.inf, top, 0.0)
+        mine, theirs = self.at(top), other.at(top)
         return ClassSums(
             top=top,
-            exponentials=self.exponentials * jnp.exp(self.top - finite)
-            + other.exponentials * jnp.exp(other.top - finite),
-            logits=self.logits + other.logits,
-            terms=self.terms + other.terms,
+            exponentials=mine.exponentials + theirs.exponentials,
+            logits=mine.logits + theirs.logits,
+            terms=mine.terms + theirs.terms,
         )
 
 
@@ -96,10 +109,9 @@ def sum_logits(
         return dataclasses.replace(none, terms=jnp.sum(terms, axis=1))
     masked = jnp.where(wrong, logits, -jnp.inf)
     top = jax.lax.stop_gradient(jnp.max(masked, axis=1))
-    finite = jnp.where(top > -jnp.inf, top, 0.0)
     return ClassSums(
         top=top,
-        exponentials=jnp.sum(jnp.exp(masked - finite[:, None]), axis=1),
+        exponentials=jnp.sum(jnp.exp(masked - finite_top(top)[:, None]), axis=1),
         logits=jnp.sum(jnp.where(wrong, logits, 0.0), axis=1) if smoothed else none.logits,
         terms=none.terms,
     )

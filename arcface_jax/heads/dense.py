@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from arcface_jax.heads.batch_losses import batch_losses
+from arcface_jax.heads.batch_losses import OneDevice
 from arcface_jax.heads.class_products import class_products
 from arcface_jax.heads.class_sums import ClassSums, sum_logits, wrong_logits
 from arcface_jax.losses.labels import split_target
@@ -15,7 +15,7 @@ from arcface_jax.margins import Context, MarginRule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dense:
+class Dense(OneDevice):
     """Forms all B x C logits at once; every other head is checked against it.
 
     Args:
@@ -26,11 +26,6 @@ class Dense:
     """
 
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST
-
-    @property
-    def samples_classes(self) -> bool:
-        """No: every class counts in every step."""
-        return False
 
     def sums(
         self,
@@ -54,26 +49,3 @@ class Dense:
             wrong = wrong & (jnp.arange(centers.shape[0]) < count)[None, :]
         logits = wrong_logits(products, margin, context)
         return own, sum_logits(logits, wrong, margin, context, smoothed=smoothed)
-
-    def __call__(
-        self,
-        embeddings: Array,
-        centers: Array,
-        labels: Array,
-        *,
-        margin: MarginRule,
-        bias: Array | None,
-        context: Context,
-        label_smoothing: ArrayLike | None,
-    ) -> tuple[Array, Context]:
-        """One loss per row and the context after the margin has observed the batch."""
-        return batch_losses(
-            self,
-            embeddings,
-            centers,
-            labels,
-            margin=margin,
-            bias=bias,
-            context=context,
-            label_smoothing=label_smoothing,
-        )

@@ -10,10 +10,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from arcface_jax import geometry
-from arcface_jax.heads.batch_losses import batch_losses
+from arcface_jax.heads.batch_losses import OneDevice
 from arcface_jax.heads.class_products import class_products, own_products
 from arcface_jax.heads.class_sums import (
     ClassSums,
+    finite_top,
     no_classes,
     sum_logits,
     wrong_logits,
@@ -141,7 +142,7 @@ def _stream_backward(residuals, cotangents):
     rows, centers, bias, numbers, held, top = residuals
     by_own, by_sums = cotangents
     fixed = held.fixed
-    finite = jnp.where(top > -jnp.inf, top, 0.0)[:, None]
+    finite = finite_top(top)[:, None]
 
     def block_sums(products: Array, numbers: list[Array], wrong: Array) -> Array:
         """A number whose gradient is that of the loss through this block."""
@@ -214,7 +215,7 @@ def default_block(rows: int, dim: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fused:
+class Fused(OneDevice):
     """Never holds more than one block of logits; equal to the dense head.
 
     A forward pass keeps running maxima and sums; the backward pass forms each block again, so it
@@ -238,11 +239,6 @@ class Fused:
     def __post_init__(self):
         if self.block is not None and self.block < 1:
             raise ValueError(f"block={self.block}; a block has at least 1 class.")
-
-    @property
-    def samples_classes(self) -> bool:
-        """No: every class counts in every step."""
-        return False
 
     def sums(
         self,
@@ -286,26 +282,3 @@ class Fused:
         differentiated = (rows, geometry.as_float(centers), bias, numbers)
         # On several devices a gradient differs wherever any of its causes does.
         return stream(*varying_together(differentiated, held), held)
-
-    def __call__(
-        self,
-        embeddings: Array,
-        centers: Array,
-        labels: Array,
-        *,
-        margin: MarginRule,
-        bias: Array | None,
-        context: Context,
-        label_smoothing: ArrayLike | None,
-    ) -> tuple[Array, Context]:
-        """One loss per row and the context after the margin has observed the batch."""
-        return batch_losses(
-            self,
-            embeddings,
-            centers,
-            labels,
-            margin=margin,
-            bias=bias,
-            context=context,
-            label_smoothing=label_smoothing,
-        )

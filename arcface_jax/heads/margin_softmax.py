@@ -125,7 +125,6 @@ def margin_softmax_loss(
     losses = margin.finish(losses, context)
     if weights is not None:
         losses = weights.astype(losses.dtype) * losses
-    where = None if where is None else jnp.asarray(where)
     losses = mark_rows(losses, labels, num_classes=num_classes, where=where)
     if not keeps_state:
         return losses

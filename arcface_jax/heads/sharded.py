@@ -32,9 +32,8 @@ def _across_classes(value: Any) -> Any:
     if not isinstance(value, ClassSums):
         return jax.lax.psum(value, CLASSES)
     top = jax.lax.pmax(jax.lax.stop_gradient(value.top), CLASSES)
-    finite = jnp.where(top > -jnp.inf, top, 0.0)
-    exponentials = value.exponentials * jnp.exp(value.top - finite)
-    summed = jax.lax.psum((exponentials, value.logits, value.terms), CLASSES)
+    value = value.at(top)
+    summed = jax.lax.psum((value.exponentials, value.logits, value.terms), CLASSES)
     return ClassSums(top, *summed)
 
 

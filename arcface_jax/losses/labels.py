@@ -75,7 +75,7 @@ def rows_that_count(labels: Array, where: ArrayLike | None) -> Array:
     return (labels != -1) & where
 
 
-def mark_rows(losses: Array, labels: Array, *, num_classes: int, where: Array | None) -> Array:
+def mark_rows(losses: Array, labels: Array, *, num_classes: int, where: ArrayLike | None) -> Array:
     """``losses`` with 0 in rows that do not count and NaN where the label names no class.
 
     >>> mark_rows(jnp.ones(3), jnp.array([0, -1, 7]), num_classes=2, where=None)
@@ -83,5 +83,4 @@ def mark_rows(losses: Array, labels: Array, *, num_classes: int, where: Array | 
     """
     wrong = (labels < -1) | (labels >= num_classes)
     losses = jnp.where(wrong, jnp.nan, losses)
-    counts = labels != -1 if where is None else (labels != -1) & where
-    return jnp.where(counts, losses, 0.0)
+    return jnp.where(rows_that_count(labels, where), losses, 0.0)

@@ -59,5 +59,4 @@ def softmax(
     labels = check_labels(labels, rows=rows, num_classes=num_classes)
     target, is_label = split_target(logits, labels)
     losses = cross_entropy(jnp.where(is_label, -jnp.inf, logits), target)
-    where = None if where is None else jnp.asarray(where)
     return mark_rows(losses, labels, num_classes=num_classes, where=where)

@@ -12,7 +12,8 @@ from arcface_jax import geometry
 from arcface_jax.margins.bounds import check_choice, is_number
 from arcface_jax.margins.combined import GRADIENTS
 from arcface_jax.margins.registry import register_margin
-from arcface_jax.margins.rule import Context, MarginRule, detach_margin, like
+from arcface_jax.margins.rule import Context, detach_margin, like
+from arcface_jax.margins.step_counter import CountsSteps
 
 
 def check_factor(m: float) -> None:
@@ -52,7 +53,7 @@ def psi(cosines: Array, m: ArrayLike) -> Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class PsiMargin(MarginRule):
+class PsiMargin(CountsSteps):
     r"""SphereFace as published: the angle times m, made monotone piece by piece, with annealing.
 
     .. math:: T = \frac{\lambda\cos\theta + \psi(\theta)}{1 + \lambda}, \quad
@@ -102,19 +103,6 @@ class PsiMargin(MarginRule):
         if self.feature_norm == "hard":
             return ""
         return 'the length of each embedding is its scale; take feature_norm="hard".'
-
-    def init_state(
-        self, num_classes: int | None = None, embedding_dim: int | None = None
-    ) -> dict[str, Array]:
-        """The annealing's step counter, int32, 0."""
-        del num_classes, embedding_dim
-        return {"step": jnp.zeros((), jnp.int32)}
-
-    def observe(self, context: Context) -> Context:
-        """``context`` one annealing step further."""
-        if context.state is None:
-            return context
-        return dataclasses.replace(context, state={"step": context.state["step"] + 1})
 
     def scales(self, context: Context) -> Array:
         """The embeddings' own lengths, or the given scale."""

@@ -13,8 +13,9 @@ from arcface_jax import geometry
 from arcface_jax.margins.bounds import check_choice, check_number
 from arcface_jax.margins.combined import GRADIENTS, combined_target
 from arcface_jax.margins.registry import register_margin
-from arcface_jax.margins.rule import Context, MarginRule, detach_margin, like, per_row
+from arcface_jax.margins.rule import Context, detach_margin, like, per_row
 from arcface_jax.margins.sphereface_psi import psi
+from arcface_jax.margins.step_counter import CountsSteps
 
 VARIANTS = ("v0", "v1", "v2")
 NORMS = ("hard", "none", "soft")
@@ -22,7 +23,7 @@ NORMS = ("hard", "none", "soft")
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SphereFaceR(MarginRule):
+class SphereFaceR(CountsSteps):
     r"""A factor on the angle of the true class (v0, v1) or of the wrong ones (v2).
 
     .. math:: T_{v0} = \psi_m(\theta), \quad T_{v1} = \cos\min(m\theta, \pi), \quad
@@ -88,19 +89,6 @@ class SphereFaceR(MarginRule):
         if self.feature_norm != "none":
             return ""
         return 'the length of each embedding is its scale; take feature_norm="hard".'
-
-    def init_state(
-        self, num_classes: int | None = None, embedding_dim: int | None = None
-    ) -> dict[str, Array]:
-        """The step counter, int32, 0."""
-        del num_classes, embedding_dim
-        return {"step": jnp.zeros((), jnp.int32)}
-
-    def observe(self, context: Context) -> Context:
-        """``context`` one step further."""
-        if context.state is None:
-            return context
-        return dataclasses.replace(context, state={"step": context.state["step"] + 1})
 
     def scales(self, context: Context) -> Array:
         """The given scale, or the embeddings' own lengths."""

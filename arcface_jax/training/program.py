@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from arcface_jax import geometry
 from arcface_jax.heads import Head, margin_softmax_loss
+from arcface_jax.heads.class_products import own_products
 from arcface_jax.models import IResNet, IResNetConfig
 from arcface_jax.training.schedules import ScheduleConfig
 from arcface_jax.training.state import Hyper, TrainState
@@ -211,7 +212,8 @@ class Program:
         updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
         changed: Any = optax.apply_updates(trained, updates)
         params, head, margin_params = changed
-        theta = geometry.angle(_own_cosines(embeddings, state.head["centers"], labels))
+        unit, centers = geometry.unit(embeddings), state.head["centers"]
+        theta = geometry.angle(own_products(unit, centers, None, labels, normalized=True))
         metrics = {
             "loss": loss,
             "theta_target_deg": jnp.degrees(jnp.sum(jnp.where(counted, theta, 0.0)) / count),
@@ -247,11 +249,3 @@ def _decayed(trained: Any) -> Any:
         {name: name != "bias" for name in head},
         jax.tree.map(lambda _: False, margin_params),
     )
-
-
-def _own_cosines(embeddings: Array, centers: Array, labels: Array) -> Array:
-    own = centers[jnp.maximum(labels, 0)]
-    if own.ndim == 3:
-        cosines = jnp.sum(geometry.unit(embeddings)[:, None, :] * geometry.unit(own), axis=-1)
-        return geometry.clip_cosine(jnp.max(cosines, axis=1))
-    return geometry.clip_cosine(jnp.sum(geometry.unit(embeddings) * geometry.unit(own), axis=-1))
