@@ -130,6 +130,7 @@ ROWS = CLOSED_FORMS | {
     "p2sgrad_paper": Row(margin=af.p2sgrad(normalization="paper")),
     "uniface": Row(margin=af.uniface()),
     "uniface_clamped": Row(margin=af.uniface(clamp_arguments=True)),
+    "uniface_per_class": Row(margin=af.uniface(per_class=True)),
     "interclass_filter": Row(margin=af.interclass_filter()),
     "interclass_filter_adaptive": Row(
         margin=af.interclass_filter(af.curricularface(), threshold=0.3)

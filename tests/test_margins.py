@@ -451,3 +451,21 @@ def test_registry_says_how_to_construct_each_margin():
     assert entry(0.3) == af.arcface(0.3)
     for entry in af.MARGINS.values():
         assert entry.formula and entry.source, entry.name
+
+
+def test_equal_thresholds_of_all_classes_are_one_threshold():
+    shared, per_class = af.uniface(0.3), af.uniface(0.3, per_class=True)
+    batch = testing.make_batch(shared)
+    start = per_class.init_bias(testing.CLASSES)
+    np.testing.assert_array_equal(start, np.full(testing.CLASSES, batch.params["bias"]))
+
+    def of_shared(value):
+        return testing.evaluate(shared, batch, params={"bias": value})[0].sum()
+
+    def of_classes(values):
+        return testing.evaluate(per_class, batch, params=None, bias=values)[0].sum()
+
+    expected, by_shared = jax.value_and_grad(of_shared)(batch.params["bias"])
+    got, by_class = jax.value_and_grad(of_classes)(start)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    np.testing.assert_allclose(by_class.sum(), by_shared, rtol=1e-4)

@@ -34,6 +34,7 @@ def margin_softmax_loss(
     params: Any = None,
     state: Any = None,
     key: Array | None = None,
+    features: ArrayLike | None = None,
     head: str | Head = "dense",
 ) -> Any:
     r"""Cross entropy of each row's class after its margin, one value per row.
@@ -52,10 +53,12 @@ def margin_softmax_loss(
       where: bool[B], rows that count; the others' loss is 0 and they enter no statistics.
       weights: float[B], factors on the losses.
       label_smoothing: share of the true class's weight that is spread over all C classes, [0, 1).
-      bias: float[C], only for plain softmax.
+      bias: float[C], from ``margin.init_bias(C)``, for margins that have one.
       params: the margin's own trainable scalars, from ``margin.init_params(C)``.
       state: the margin's running state, from ``margin.init_state(C, D)``.
       key: random key, for margins that draw.
+      features: float[B, D], what a margin that remembers features takes instead of the
+        embeddings, see ``margin.features_momentum``.
       head: how the sum over classes is taken; a name or a `Head`.
 
     Returns:
@@ -118,7 +121,7 @@ def margin_softmax_loss(
         margin.prototypes(centers, context),
         labels,
         margin=margin,
-        bias=None if bias is None else geometry.as_float(bias),
+        bias=margin.offsets(None if bias is None else geometry.as_float(bias), context),
         context=context,
         label_smoothing=label_smoothing,
     )
@@ -128,7 +131,8 @@ def margin_softmax_loss(
     losses = mark_rows(losses, labels, num_classes=num_classes, where=where)
     if not keeps_state:
         return losses
-    return losses, margin.remember(embeddings, labels, context).state
+    remembered = embeddings if features is None else jnp.asarray(features)
+    return losses, margin.remember(remembered, labels, context).state
 
 
 def _check_shapes(embeddings: Array, centers: Array) -> None:
@@ -161,7 +165,7 @@ def _check_margin(
             "a head that keeps them all, such as 'dense'."
         )
     if bias is not None and not margin.has_bias:
-        raise ValueError(f"{name} has no bias; only plain softmax has one.")
+        raise ValueError(f"{name} has no number per class; leave bias=None.")
     if centers.ndim == 3 and margin.needs_center_norms:
         raise ValueError(f"{name} takes one centre per class, got centers {centers.shape}.")
     if margin.keeps_state and state is None:

@@ -61,7 +61,6 @@ class MarginRule:
     Attributes:
       link: how logits become a loss, ``"softmax"`` or ``"sum"``.
       normalized: whether embeddings and centres are normalised before their product.
-      has_bias: whether each class has an offset that is trained with its centre.
       default_scale: s where the caller gives none.
       no_scale: why the caller cannot set s; empty where that is possible.
       needs_key: whether it draws random numbers.
@@ -80,7 +79,6 @@ class MarginRule:
 
     link: ClassVar[str] = "softmax"
     normalized: ClassVar[bool] = True
-    has_bias: ClassVar[bool] = False
     default_scale: ClassVar[float] = 64.0
     needs_key: ClassVar[bool] = False
     needs_center_norms: ClassVar[bool] = False
@@ -89,6 +87,11 @@ class MarginRule:
     @property
     def needs_norms(self) -> bool:
         """No: cosines alone decide."""
+        return False
+
+    @property
+    def has_bias(self) -> bool:
+        """No: a class has nothing but its centres that is trained with it."""
         return False
 
     @property
@@ -121,10 +124,27 @@ class MarginRule:
         del num_classes, scale
         return None
 
+    def init_bias(self, num_classes: int) -> Array | None:
+        """One trainable number per class, float[C], or None where the margin has none."""
+        return jnp.zeros(num_classes) if self.has_bias else None
+
+    def offsets(self, bias: Array | None, context: Context) -> Array | None:
+        """What ``bias`` adds to the products of each class, float[C], or None for nothing."""
+        del context
+        return bias
+
     def prototypes(self, centers: Array, context: Context) -> Array:
         """What stands in for the centres, float[C, D]."""
         del context
         return centers
+
+    @property
+    def features_momentum(self) -> ArrayLike | None:
+        """Of the running mean of the backbone whose features `remember` takes.
+
+        None where it takes the batch's embeddings.
+        """
+        return None
 
     @property
     def observes_others(self) -> bool:

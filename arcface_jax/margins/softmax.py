@@ -25,7 +25,11 @@ class Softmax(MarginRule):
     """
 
     normalized: ClassVar[bool] = False
-    has_bias: ClassVar[bool] = True
+
+    @property
+    def has_bias(self) -> bool:
+        """Yes."""
+        return True
 
     @property
     def no_scale(self) -> str:

@@ -17,7 +17,7 @@ from arcface_jax.margins.rule import Context, MarginRule, like, per_row
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class UniFace(MarginRule):
-    r"""Binary cross entropies around one trained threshold.
+    r"""Binary cross entropies around a trained threshold.
 
     .. math:: \ell = \mathrm{softplus}(-(s(c_y - m) - b)) +
        \lambda \sum_{j \ne y} \mathrm{softplus}(s c_j - b)
@@ -28,6 +28,7 @@ class UniFace(MarginRule):
       sample_rate: r, the share of wrong classes that a step sees; b starts at ln(10 C r).
       clamp_arguments: limit both arguments to [-s, s], with no gradient outside, as the authors'
         code does.
+      per_class: one threshold b_j for each class, the paper's baseline, instead of one for all.
 
     Raises:
       ValueError: a number outside its bounds.
@@ -45,6 +46,8 @@ class UniFace(MarginRule):
         default=False, kw_only=True, metadata={"static": True}
     )
 
+    per_class: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
+
     link: ClassVar[str] = "sum"
 
     def __post_init__(self):
@@ -54,14 +57,43 @@ class UniFace(MarginRule):
             "sample_rate", self.sample_rate, 0.0, 1.0, includes_low=False, includes_high=True
         )
 
-    def init_params(self, num_classes: int, *, scale: float | None = None) -> dict[str, Array]:
-        """The threshold at which ten times the classes would balance one."""
+    def _threshold(self, num_classes: int) -> float:
+        """Where ten times the classes would balance one."""
+        return math.log(10.0 * num_classes * self.sample_rate)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether each class has its own threshold."""
+        return self.per_class
+
+    def init_bias(self, num_classes: int) -> Array | None:
+        """The classes' thresholds, float[C], or None where they share one."""
+        return jnp.full(num_classes, self._threshold(num_classes)) if self.per_class else None
+
+    def init_params(
+        self, num_classes: int, *, scale: float | None = None
+    ) -> dict[str, Array] | None:
+        """The threshold that all classes share, or None where each has its own."""
         del scale
-        return {"bias": jnp.float32(math.log(10.0 * num_classes * self.sample_rate))}
+        return None if self.per_class else {"bias": jnp.float32(self._threshold(num_classes))}
+
+    def offsets(self, bias: Array | None, context: Context) -> Array | None:
+        """-b_j / s beside the cosines, which is -b_j beside the logits."""
+        if not self.per_class:
+            return None
+        if bias is None:
+            raise ValueError("uniface with per_class=True needs bias=margin.init_bias(C).")
+        assert context.scale is not None
+        if context.scale.ndim:
+            raise ValueError("uniface with per_class=True takes one scale, not one per row.")
+        return -bias / context.scale.astype(bias.dtype)
 
     def _argument(self, logits: Array, context: Context) -> Array:
-        assert context.params is not None and context.scale is not None
-        argument = logits - context.params["bias"].astype(logits.dtype)
+        assert context.scale is not None
+        argument = logits
+        if not self.per_class:
+            assert context.params is not None
+            argument = logits - context.params["bias"].astype(logits.dtype)
         if not self.clamp_arguments:
             return argument
         most = per_row(context.scale, logits).astype(logits.dtype)
@@ -86,7 +118,7 @@ class UniFace(MarginRule):
     "uniface",
     formula="softplus(b − s(cos θ − m)) + λ Σ softplus(s cos θ_j − b)",
     source="Zhou et al., UniFace, ICCV 2023, eq. 13",
-    state="trained threshold",
+    state="trained threshold, or one per class",
 )
 def uniface(
     m: ArrayLike = 0.4,
@@ -94,12 +126,19 @@ def uniface(
     weight: ArrayLike = 1.0,
     sample_rate: float = 1.0,
     clamp_arguments: bool = False,
+    per_class: bool = False,
 ) -> UniFace:
-    """CosFace against one threshold for all pairs instead of against the other classes.
+    """CosFace against a threshold for all pairs instead of against the other classes.
 
     Source: Zhou et al., UniFace (ICCV 2023).
 
     >>> uniface(0.3).m
     0.3
     """
-    return UniFace(m, weight=weight, sample_rate=sample_rate, clamp_arguments=clamp_arguments)
+    return UniFace(
+        m,
+        weight=weight,
+        sample_rate=sample_rate,
+        clamp_arguments=clamp_arguments,
+        per_class=per_class,
+    )

@@ -32,6 +32,8 @@ class VPL(Wrapper):
       weight: lambda, in [0, 0.5).
       start: t_0, steps before features count.
       window: Delta, steps for which a feature counts.
+      momentum: of a running mean of the backbone, whose features the queue takes instead of the
+        batch's own; None for none.
 
     Raises:
       ValueError: a number outside its bounds, a margin that has a state or no cosines.
@@ -45,6 +47,7 @@ class VPL(Wrapper):
     weight: ArrayLike = dataclasses.field(default=0.15, kw_only=True)
     start: ArrayLike = dataclasses.field(default=8000, kw_only=True)
     window: ArrayLike = dataclasses.field(default=200, kw_only=True)
+    momentum: ArrayLike | None = dataclasses.field(default=None, kw_only=True)
 
     needs_all_classes: ClassVar[str] = "its queue holds a feature of every class"
 
@@ -59,6 +62,8 @@ class VPL(Wrapper):
         check_number("weight", self.weight, 0.0, 0.5)
         check_number("start", self.start, 0, float("inf"))
         check_number("window", self.window, 0, float("inf"))
+        if self.momentum is not None:
+            check_number("momentum", self.momentum, 0.0, 1.0)
 
     @property
     def keeps_state(self) -> bool:
@@ -75,6 +80,11 @@ class VPL(Wrapper):
         # Longer ago than any window, so that the gate stays shut until a feature is seen.
         never = jnp.full(num_classes, jnp.iinfo(jnp.int32).min // 2, jnp.int32)
         return {"queue": geometry.unit(drawn), "seen": never, "step": jnp.zeros((), jnp.int32)}
+
+    @property
+    def features_momentum(self) -> ArrayLike | None:
+        """Of the backbone that fills the queue."""
+        return self.momentum
 
     def prototypes(self, centers: Array, context: Context) -> Array:
         """The mixtures, float[C, D]."""
@@ -126,6 +136,7 @@ def vpl(
     weight: ArrayLike = 0.15,
     start: ArrayLike = 8000,
     window: ArrayLike = 200,
+    momentum: float | None = None,
     margin: MarginRule | None = None,
 ) -> VPL:
     """ArcFace, or ``margin``, against prototypes that follow the features.
@@ -136,5 +147,9 @@ def vpl(
     0.4
     """
     return VPL(
-        Margin(m2=m) if margin is None else margin, weight=weight, start=start, window=window
+        Margin(m2=m) if margin is None else margin,
+        weight=weight,
+        start=start,
+        window=window,
+        momentum=momentum,
     )

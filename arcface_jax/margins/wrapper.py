@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from jax import Array
+from jax.typing import ArrayLike
 
 from arcface_jax.margins.combined import Margin
 from arcface_jax.margins.rule import Context, MarginRule
@@ -27,7 +28,6 @@ class Wrapper(MarginRule):
         for name in (
             "link",
             "normalized",
-            "has_bias",
             "default_scale",
             "needs_key",
             "needs_center_norms",
@@ -40,6 +40,11 @@ class Wrapper(MarginRule):
     def needs_norms(self) -> bool:
         """As the wrapped margin."""
         return self.margin.needs_norms
+
+    @property
+    def has_bias(self) -> bool:
+        """As the wrapped margin."""
+        return self.margin.has_bias
 
     @property
     def no_scale(self) -> str:
@@ -64,9 +69,22 @@ class Wrapper(MarginRule):
         """As the wrapped margin."""
         return self.margin.init_params(num_classes, scale=scale)
 
+    def init_bias(self, num_classes: int) -> Array | None:
+        """As the wrapped margin."""
+        return self.margin.init_bias(num_classes)
+
+    def offsets(self, bias: Array | None, context: Context) -> Array | None:
+        """As the wrapped margin."""
+        return self.margin.offsets(bias, context)
+
     def prototypes(self, centers: Array, context: Context) -> Array:
         """As the wrapped margin."""
         return self.margin.prototypes(centers, context)
+
+    @property
+    def features_momentum(self) -> ArrayLike | None:
+        """As the wrapped margin."""
+        return self.margin.features_momentum
 
     @property
     def observes_others(self) -> bool:

@@ -119,8 +119,9 @@ class Program:
         k = margin.centers_per_class
         shape = (classes, dim) if k == 1 else (classes, k, dim)
         head = {"centers": CENTER_STD * jax.random.normal(center_key, shape)}
-        if margin.has_bias:
-            head["bias"] = jnp.zeros(classes)
+        bias = margin.init_bias(classes)
+        if bias is not None:
+            head["bias"] = bias
         margin_params = margin.init_params(classes, scale=hyper.scale)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -129,6 +130,8 @@ class Program:
             head=head,
             margin_params=margin_params,
             margin_state=margin.init_state(classes, dim),
+            # A step gives its state up, so the mean has to be a copy.
+            average=None if margin.features_momentum is None else jax.tree.map(jnp.copy, params),
             term_state=init_term_state(hyper.terms, num_classes=classes, embedding_dim=dim),
             optimizer=self._optimizer(0.0, 0.0).init((params, head, margin_params)),
             key=step_key,
@@ -175,11 +178,13 @@ class Program:
     def _train_step(self, state: TrainState, images: Array, labels: Array, hyper: Hyper):
         counted = labels >= 0
         count = jnp.maximum(jnp.sum(counted), 1)
+        images = normalize_images(images)
+        average, features = self._averaged(state, images, hyper.margin.features_momentum)
 
         def objective(trained):
             params, head, margin_params = trained
             model = nnx.merge(self._graphdef, params, state.rest, copy=True)
-            embeddings = model(normalize_images(images))
+            embeddings = model(images)
             result = margin_softmax_loss(
                 embeddings,
                 head["centers"],
@@ -190,6 +195,7 @@ class Program:
                 params=margin_params,
                 state=state.margin_state,
                 key=jax.random.fold_in(state.key, state.step),
+                features=features,
                 head=self.config.head,
             )
             losses, margin_state = (
@@ -229,11 +235,23 @@ class Program:
             head=head,
             margin_params=margin_params,
             margin_state=margin_state,
+            average=average,
             term_state=next_term_state(state.term_state, embeddings, labels),
             optimizer=optimizer_state,
             key=state.key,
         )
         return state, metrics
+
+    def _averaged(
+        self, state: TrainState, images: Array, momentum: ArrayLike | None
+    ) -> tuple[Any, Array | None]:
+        """(running mean of the backbone moved on, its embeddings), or (None, None)."""
+        if momentum is None:
+            return None, None
+        average = jax.tree.map(
+            lambda mean, new: momentum * mean + (1.0 - momentum) * new, state.average, state.params
+        )
+        return average, nnx.merge(self._graphdef, average, state.rest, copy=True)(images)
 
     def _embeddings(self, state: TrainState, images: Array, batch_statistics: bool) -> Array:
         graphdef = self._graphdef if batch_statistics else self._eval_graphdef
@@ -242,7 +260,7 @@ class Program:
 
 
 def _decayed(trained: Any) -> Any:
-    """True for what weight decay pulls to zero: all but softmax's bias and a margin's scalars."""
+    """True for what weight decay pulls to zero: all but numbers of a class or margin."""
     params, head, margin_params = trained
     return (
         jax.tree.map(lambda _: True, params),

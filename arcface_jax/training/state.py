@@ -19,10 +19,11 @@ class TrainState:
       step: int32, steps done.
       params: parameters of the backbone (an `nnx.State`).
       rest: everything else the backbone carries: batch statistics, dropout counters.
-      head: ``{"centers": float[C, D]}`` (``[C, K, D]`` for K centres a class) and, for plain
-        softmax, ``"bias": float[C]``.
+      head: ``{"centers": float[C, D]}`` (``[C, K, D]`` for K centres a class) and, for
+        margins that have one, ``"bias": float[C]``.
       margin_params: the margin's own trainable scalars, or None.
       margin_state: the margin's running state, or None.
+      average: running mean of ``params`` where the margin wants its features, or None.
       term_state: of added terms, by name; centre loss keeps its own centres.
       optimizer: optax's state over (params, head, margin_params).
       key: folded with the step wherever a margin draws.
@@ -34,6 +35,7 @@ class TrainState:
     head: dict[str, Array]
     margin_params: Any
     margin_state: Any
+    average: Any
     term_state: dict[str, Array]
     optimizer: Any
     key: Array

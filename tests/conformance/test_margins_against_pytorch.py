@@ -126,6 +126,7 @@ CASES = {
     **choices("airface", {}, {"all_classes": False}, STRAIGHT),
     **choices("p2sgrad", {}, {"normalization": "paper"}),
     **choices("uniface", {}, {"clamp_arguments": True}, {"m": 0.1, "weight": 0.25}),
+    **choices("uniface", {"per_class": True}),
     **choices("interclass_filter", {}, {"threshold": 0.1}, {"threshold": 0.0}),
     "interclass_filter-cosface": af.interclass_filter(af.cosface(0.4), threshold=0.2),
 }

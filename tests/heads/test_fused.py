@@ -78,7 +78,9 @@ def test_any_number_of_classes_equals_float64(name, classes):
 
 
 @pytest.mark.parametrize("block", [2, 4, 9])
-@pytest.mark.parametrize("name", ["softmax", "uniface", "sphereface2", "subcenter_arcface"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "uniface_per_class", "uniface", "sphereface2", "subcenter_arcface"]
+)
 def test_trained_scalars_biases_and_hyper_parameters_have_the_dense_gradients(name, block):
     margin = ROWS[name].margin
     batch = testing.make_batch(margin)

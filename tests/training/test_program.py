@@ -1,5 +1,7 @@
 """The compiled step: one trace for a sweep, learning, determinism, resuming."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +132,47 @@ def test_softmax_bias_is_not_decayed(program):
     decaying = hyper("softmax", weight_decay=0.5).traced()
     state, _ = program.train_step(state, batch["image"], labels, decaying)
     np.testing.assert_array_equal(state.head["bias"], np.ones(5))
+
+
+def test_features_to_remember_come_from_the_mean_of_the_backbone(program):
+    def run(**options):
+        margin = af.vpl(start=0, **options)
+        hyper = Hyper(margin=margin, scale=8.0, learning_rate=0.05, weight_decay=0.0).traced()
+        state = program.init(hyper, seed=0)
+        stream = Blobs()
+        for _ in range(3):
+            batch = next(stream)
+            state, _ = program.train_step(state, batch["image"], batch["label"], hyper)
+        return state, batch
+
+    own, _ = run()
+    assert own.average is None
+    immediate, _ = run(momentum=0.0)
+    np.testing.assert_allclose(
+        immediate.margin_state["queue"], own.margin_state["queue"], atol=1e-5
+    )
+    slow, last = run(momentum=0.75)
+    features = program.embed(
+        dataclasses.replace(slow, params=slow.average), last["image"], batch_statistics=True
+    )
+    features = np.asarray(features / jnp.linalg.norm(features, axis=1, keepdims=True))
+    for label in set(last["label"].tolist()):
+        row = np.flatnonzero(last["label"] == label)[-1]
+        np.testing.assert_allclose(slow.margin_state["queue"][label], features[row], atol=1e-5)
+
+
+def test_the_mean_of_the_backbone_moves_by_its_momentum(program):
+    hyper = Hyper(
+        margin=af.vpl(momentum=0.75), scale=8.0, learning_rate=0.05, weight_decay=0.0
+    ).traced()
+    state = program.init(hyper, seed=0)
+    batch = next(Blobs())
+    means = jax.tree.map(np.array, state.params)
+    for _ in range(2):
+        means = jax.tree.map(lambda m, p: 0.75 * m + 0.25 * np.asarray(p), means, state.params)
+        state, _ = program.train_step(state, batch["image"], batch["label"], hyper)
+    for got, expected in zip(jax.tree.leaves(state.average), jax.tree.leaves(means), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(program, tmp_path):
