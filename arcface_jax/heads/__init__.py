@@ -5,4 +5,6 @@ from arcface_jax.heads.fused import Fused as Fused
 from arcface_jax.heads.head import Head as Head
 from arcface_jax.heads.margin_softmax import HEADS as HEADS
 from arcface_jax.heads.margin_softmax import margin_softmax_loss as margin_softmax_loss
+from arcface_jax.heads.sampled import Sample as Sample
+from arcface_jax.heads.sampled import Sampled as Sampled
 from arcface_jax.heads.sharded import Sharded as Sharded

@@ -28,7 +28,7 @@ class SumsOverClasses(Protocol):
         bias: Array | None,
         context: Context,
         smoothed: bool,
-        count: ArrayLike | None = None,
+        counts: Array | None = None,
     ) -> tuple[Array, ClassSums]:
         """(product of each row with its own class, sums over its wrong classes).
 
@@ -40,7 +40,7 @@ class SumsOverClasses(Protocol):
           bias: float[C] or None.
           context: of the batch.
           smoothed: whether the sum of logits is wanted.
-          count: classes that exist, C or fewer; centres beyond are padding.
+          counts: float[C], classes that each stands for, 0 for padding; None for one each.
         """
         ...
 
@@ -58,7 +58,7 @@ def observed(
     margin: MarginRule,
     bias: Array | None,
     context: Context,
-    count: ArrayLike | None = None,
+    counts: Array | None = None,
     across: Callable[[Any], Any] = _same,
     of_rows: Callable[[Any], Any] = _same,
 ) -> Context:
@@ -72,7 +72,7 @@ def observed(
       margin: asked.
       bias: float[C] or None.
       context: of the whole batch.
-      count: classes that exist among these.
+      counts: float[C], classes that each of these stands for; None for one each.
       across: makes values of these rows and classes, or `ClassSums`, those of the whole batch.
       of_rows: cuts what is per row of the whole batch to these rows.
     """
@@ -92,7 +92,7 @@ def observed(
             bias=bias,
             context=context.of_rows(of_rows),
             smoothed=False,
-            count=count,
+            counts=counts,
         )
         lse = jax.lax.stop_gradient(across(sums).lse)
         context = dataclasses.replace(context, others_lse=lse)
@@ -112,6 +112,11 @@ class OneDevice(SumsOverClasses):
         """No: every class counts in every step."""
         return False
 
+    @property
+    def num_classes(self) -> int | None:
+        """None: every row of the centres is a class."""
+        return None
+
     def __call__(
         self,
         embeddings: Array,
@@ -122,10 +127,12 @@ class OneDevice(SumsOverClasses):
         bias: Array | None,
         context: Context,
         label_smoothing: ArrayLike | None,
+        counts: Array | None = None,
     ) -> tuple[Array, Context]:
         """One loss per row and the context after the margin has observed the batch."""
         data = (ready_rows(embeddings, normalized=margin.normalized), centers, labels)
-        context = observed(self, *data, margin=margin, bias=bias, context=context)
+        asked: dict[str, Any] = {"margin": margin, "bias": bias, "counts": counts}
+        context = observed(self, *data, context=context, **asked)
         smoothed = label_smoothing is not None
-        own, sums = self.sums(*data, margin=margin, bias=bias, context=context, smoothed=smoothed)
+        own, sums = self.sums(*data, context=context, smoothed=smoothed, **asked)
         return row_losses(own, sums, margin, context, label_smoothing=label_smoothing), context

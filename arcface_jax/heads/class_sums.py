@@ -84,8 +84,23 @@ def wrong_logits(products: Array, margin: MarginRule, context: Context) -> Array
     return per_row(scales, products) * margin.negatives(products, context)
 
 
+def times(counts: Array | None, values: Array) -> Array:
+    """Values per class, float[B, n], as often as the class counts.
+
+    >>> times(jnp.array([2.0, 0.0]), jnp.ones((1, 2)))
+    Array([[2., 0.]], dtype=float32)
+    """
+    return values if counts is None else counts[None, :].astype(values.dtype) * values
+
+
 def sum_logits(
-    logits: Array, wrong: Array, margin: MarginRule, context: Context, *, smoothed: bool
+    logits: Array,
+    wrong: Array,
+    margin: MarginRule,
+    context: Context,
+    *,
+    smoothed: bool,
+    counts: Array | None = None,
 ) -> ClassSums:
     """The sums of a block of logits.
 
@@ -95,6 +110,7 @@ def sum_logits(
       margin: says what is summed.
       context: of the batch.
       smoothed: whether the sum of logits is wanted.
+      counts: float[n], how often each entry counts; None for once.
 
     >>> import arcface_jax as af
     >>> sums = sum_logits(
@@ -106,13 +122,17 @@ def sum_logits(
     none = no_classes(logits.shape[0], logits.dtype)
     if margin.link == "sum":
         terms = jnp.where(wrong, margin.negative_losses(logits, context), 0.0)
-        return dataclasses.replace(none, terms=jnp.sum(terms, axis=1))
+        return dataclasses.replace(none, terms=jnp.sum(times(counts, terms), axis=1))
     masked = jnp.where(wrong, logits, -jnp.inf)
     top = jax.lax.stop_gradient(jnp.max(masked, axis=1))
     return ClassSums(
         top=top,
-        exponentials=jnp.sum(jnp.exp(masked - finite_top(top)[:, None]), axis=1),
-        logits=jnp.sum(jnp.where(wrong, logits, 0.0), axis=1) if smoothed else none.logits,
+        exponentials=jnp.sum(times(counts, jnp.exp(masked - finite_top(top)[:, None])), axis=1),
+        logits=(
+            jnp.sum(times(counts, jnp.where(wrong, logits, 0.0)), axis=1)
+            if smoothed
+            else none.logits
+        ),
         terms=none.terms,
     )
 

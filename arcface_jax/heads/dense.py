@@ -3,9 +3,7 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from arcface_jax.heads.batch_losses import OneDevice
 from arcface_jax.heads.class_products import class_products
@@ -37,7 +35,7 @@ class Dense(OneDevice):
         bias: Array | None,
         context: Context,
         smoothed: bool,
-        count: ArrayLike | None = None,
+        counts: Array | None = None,
     ) -> tuple[Array, ClassSums]:
         """(own products, sums over wrong classes); see `SumsOverClasses`."""
         products = class_products(
@@ -45,7 +43,7 @@ class Dense(OneDevice):
         )
         own, is_label = split_target(products, labels)
         wrong = ~is_label
-        if count is not None:
-            wrong = wrong & (jnp.arange(centers.shape[0]) < count)[None, :]
+        if counts is not None:
+            wrong = wrong & (counts > 0)[None, :]
         logits = wrong_logits(products, margin, context)
-        return own, sum_logits(logits, wrong, margin, context, smoothed=smoothed)
+        return own, sum_logits(logits, wrong, margin, context, smoothed=smoothed, counts=counts)

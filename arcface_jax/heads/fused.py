@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from arcface_jax import geometry
 from arcface_jax.heads.batch_losses import OneDevice
@@ -17,6 +16,7 @@ from arcface_jax.heads.class_sums import (
     finite_top,
     no_classes,
     sum_logits,
+    times,
     wrong_logits,
 )
 from arcface_jax.margins import Context, MarginRule
@@ -58,22 +58,24 @@ class Held:
 
     Attributes:
       labels: int[B], each row's class among these classes, or a number outside [0, C).
-      count: int, classes that exist; centres beyond are padding.
+      counts: float[C], classes that each stands for, 0 for padding; None for one each.
       others: leaves of (margin, context) that are not differentiated.
       fixed: what is not even traced.
     """
 
     labels: Array
-    count: ArrayLike
+    counts: Array | None
     others: list[Any]
     fixed: Fixed
 
 
-def _entries(held: Held, start: Any, size: int) -> tuple[Array, Array]:
-    """(is the row's own class, is another class that exists), each bool[B, size]."""
+def _entries(held: Held, start: Any, size: int) -> tuple[Array, Array, Array | None]:
+    """(is the row's own class, is another class that exists, counts) of a block, [B, size]."""
     index = start + jnp.arange(size, dtype=jnp.int32)
     is_label = held.labels[:, None] == index[None, :]
-    return is_label, ~is_label & (index < held.count)[None, :]
+    counts = _cut(held.counts, start, size)
+    wrong = ~is_label if counts is None else ~is_label & (counts > 0)[None, :]
+    return is_label, wrong, counts
 
 
 def _over_blocks(total: int, block: int, add: Callable[[Any, int, Any], Any], carry: Any) -> Any:
@@ -125,8 +127,10 @@ def stream(
         assert block is not None
         products = _products(rows, block, _cut(bias, start, size), held.fixed)
         logits = wrong_logits(products, margin, context)
-        _, wrong = _entries(held, start, size)
-        return sums + sum_logits(logits, wrong, margin, context, smoothed=held.fixed.smoothed)
+        _, wrong, counts = _entries(held, start, size)
+        return sums + sum_logits(
+            logits, wrong, margin, context, smoothed=held.fixed.smoothed, counts=counts
+        )
 
     own = own_products(rows, centers, bias, held.labels, normalized=held.fixed.normalized)
     none = varying_like(no_classes(rows.shape[0], rows.dtype), rows)
@@ -144,30 +148,35 @@ def _stream_backward(residuals, cotangents):
     fixed = held.fixed
     finite = finite_top(top)[:, None]
 
-    def block_sums(products: Array, numbers: list[Array], wrong: Array) -> Array:
+    def block_sums(
+        products: Array, numbers: list[Array], wrong: Array, counts: Array | None
+    ) -> Array:
         """A number whose gradient is that of the loss through this block."""
         margin, context = fixed.rebuild(numbers, held.others)
         logits = wrong_logits(products, margin, context)
         if margin.link == "sum":
             terms = jnp.where(wrong, margin.negative_losses(logits, context), 0.0)
-            return jnp.sum(by_sums.terms[:, None] * terms)
+            return jnp.sum(by_sums.terms[:, None] * times(counts, terms))
         # The largest logit of all classes is known by now, so nothing is rescaled.
         shares = jnp.where(wrong, jnp.exp(jnp.where(wrong, logits - finite, 0.0)), 0.0)
-        total = jnp.sum(by_sums.exponentials[:, None] * shares)
+        total = jnp.sum(by_sums.exponentials[:, None] * times(counts, shares))
         if fixed.smoothed:
-            total += jnp.sum(by_sums.logits[:, None] * jnp.where(wrong, logits, 0.0))
+            smooth = times(counts, jnp.where(wrong, logits, 0.0))
+            total += jnp.sum(by_sums.logits[:, None] * smooth)
         return total
 
     def add(start: Any, size: int, carry: Any) -> Any:
         by_rows, by_centers, by_bias, by_numbers = carry
-        is_label, wrong = _entries(held, start, size)
+        is_label, wrong, counts = _entries(held, start, size)
         products, pull = jax.vjp(
             lambda rows, centers, bias: _products(rows, centers, bias, fixed),
             rows,
             _cut(centers, start, size),
             _cut(bias, start, size),
         )
-        by_products, more_numbers = jax.grad(block_sums, argnums=(0, 1))(products, numbers, wrong)
+        by_products, more_numbers = jax.grad(block_sums, argnums=(0, 1))(
+            products, numbers, wrong, counts
+        )
         more_rows, part, bias_part = pull(jnp.where(is_label, by_own[:, None], by_products))
         return (
             by_rows + more_rows,
@@ -250,7 +259,7 @@ class Fused(OneDevice):
         bias: Array | None,
         context: Context,
         smoothed: bool,
-        count: ArrayLike | None = None,
+        counts: Array | None = None,
     ) -> tuple[Array, ClassSums]:
         """(own products, sums over wrong classes) of rows made ready; see `stream`."""
         # What the batch's statistics hold is a constant for the classes.
@@ -273,12 +282,7 @@ class Fused(OneDevice):
             structure=structure,
             floating=floating,
         )
-        held = Held(
-            labels=labels,
-            count=centers.shape[0] if count is None else count,
-            others=others,
-            fixed=fixed,
-        )
+        held = Held(labels=labels, counts=counts, others=others, fixed=fixed)
         differentiated = (rows, geometry.as_float(centers), bias, numbers)
         # On several devices a gradient differs wherever any of its causes does.
         return stream(*varying_together(differentiated, held), held)

@@ -16,6 +16,11 @@ class Head(Protocol):
         """Whether a step leaves classes out."""
         ...
 
+    @property
+    def num_classes(self) -> int | None:
+        """C, where it is not the number of rows of the centres that the head takes."""
+        ...
+
     def __call__(
         self,
         embeddings: Array,
@@ -26,9 +31,11 @@ class Head(Protocol):
         bias: Array | None,
         context: Context,
         label_smoothing: ArrayLike | None,
+        counts: Array | None = None,
     ) -> tuple[Array, Context]:
         """One loss per row, float[B], and the context after the margin has observed the batch.
 
         Shapes and labels are checked already; rows without a class are masked by the caller.
+        ``counts``, float[C], says how many classes each row of the centres stands for.
         """
         ...

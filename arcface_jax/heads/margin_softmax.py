@@ -80,22 +80,23 @@ def margin_softmax_loss(
     """
     embeddings, centers = jnp.asarray(embeddings), jnp.asarray(centers)
     _check_shapes(embeddings, centers)
-    rows, num_classes = embeddings.shape[0], centers.shape[0]
+    if isinstance(head, str):
+        if head not in HEADS:
+            raise unknown_name("head", head, HEADS)
+        head = HEADS[head]
+    rows, num_classes = embeddings.shape[0], head.num_classes or centers.shape[0]
     labels = check_labels(labels, rows=rows, num_classes=num_classes)
     counted = rows_that_count(labels, where)
     if weights is not None:
         weights = geometry.as_float(weights)
         if weights.shape != (rows,):
             raise ValueError(f"weights is float[{rows}], got {weights.shape}.")
-    if isinstance(head, str):
-        if head not in HEADS:
-            raise unknown_name("head", head, HEADS)
-        head = HEADS[head]
     keeps_state = margin.keeps_state
     _check_margin(
         margin,
         head,
         centers,
+        num_classes=num_classes,
         bias=bias,
         params=params,
         state=state,
@@ -126,6 +127,10 @@ def margin_softmax_loss(
         label_smoothing=label_smoothing,
     )
     losses = margin.finish(losses, context)
+    if head.samples_classes:
+        # Its sample may have left rows out.
+        assert context.where is not None
+        losses = jnp.where(context.where, losses, 0.0)
     if weights is not None:
         losses = weights.astype(losses.dtype) * losses
     losses = mark_rows(losses, labels, num_classes=num_classes, where=where)
@@ -150,6 +155,7 @@ def _check_margin(
     head: Head,
     centers: Array,
     *,
+    num_classes: int,
     bias: ArrayLike | None,
     params: Any,
     state: Any,
@@ -158,7 +164,6 @@ def _check_margin(
 ) -> None:
     """Refuses what this margin cannot do, or cannot do without."""
     name = type(margin).__name__
-    num_classes = centers.shape[0]
     if head.samples_classes and margin.needs_all_classes:
         raise ValueError(
             f"{name} cannot be used on a sample of the classes: {margin.needs_all_classes}; take "

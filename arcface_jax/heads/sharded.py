@@ -84,9 +84,10 @@ class Sharded:
         bias: Array | None,
         context: Context,
         label_smoothing: ArrayLike | None,
+        counts: Array | None = None,
     ) -> tuple[Array, Context]:
         """One loss per row and the context after the margin has observed the batch."""
-        rows, count = embeddings.shape[0], self.num_classes or centers.shape[0]
+        rows, num_classes = embeddings.shape[0], self.num_classes or centers.shape[0]
         parts, devices = self.mesh.shape[CLASSES], self.mesh.size
         if rows % devices:
             raise ValueError(
@@ -97,13 +98,17 @@ class Sharded:
         if short:
             centers = jnp.pad(centers, [(0, short)] + [(0, 0)] * (centers.ndim - 1))
             bias = None if bias is None else jnp.pad(bias, (0, short))
+            counts = None if counts is None else jnp.pad(counts, (0, short))
+        if counts is None and centers.shape[0] > num_classes:
+            counts = (jnp.arange(centers.shape[0]) < num_classes).astype(jnp.float32)
         # What every device needs whole is small: numbers, states, one number per row.
-        leaves, structure = jax.tree.flatten(
-            (margin, dataclasses.replace(context, norms=None), label_smoothing)
+        whole = dataclasses.replace(
+            context, norms=None, state=None if margin.state_by_class else context.state
         )
+        leaves, structure = jax.tree.flatten((margin, whole, label_smoothing))
         inputs = (
             place((embeddings, labels), self.mesh, rows_spec(self.mesh)),
-            place((centers, bias), self.mesh, classes_spec()),
+            place((centers, bias, counts), self.mesh, classes_spec()),
             place([jnp.asarray(leaf) for leaf in leaves], self.mesh, P()),
         )
         axes = row_axes(self.mesh)
@@ -111,17 +116,14 @@ class Sharded:
 
         def on_device(by_row: Any, by_class: Any, leaves: list[Array]) -> tuple[Array, Any]:
             embeddings, labels = by_row
-            centers, bias = by_class
+            centers, bias, counts = by_class
             margin, context, smoothing = jax.tree.unflatten(structure, leaves)
             first_class = jax.lax.axis_index(CLASSES) * centers.shape[0]
             first_row = jax.lax.axis_index(DATA) * group if DATA in axes else 0
             mine = first_row + jax.lax.axis_index(CLASSES) * embeddings.shape[0]
             norms = _whole(geometry.length(embeddings), mine, rows, axes)
             context = dataclasses.replace(context, norms=norms)
-            asked: dict[str, Any] = {
-                "bias": bias,
-                "count": jnp.clip(count - first_class, 0, centers.shape[0]),
-            }
+            asked: dict[str, Any] = {"bias": bias, "counts": counts}
             ready = ready_rows(
                 jax.lax.all_gather(embeddings, CLASSES, tiled=True), normalized=margin.normalized
             )
@@ -171,4 +173,6 @@ class Sharded:
             in_specs=(rows_spec(self.mesh), classes_spec(), P()),
             out_specs=P(),
         )(*inputs)
+        if margin.state_by_class:
+            return losses, context
         return losses, dataclasses.replace(context, state=state)

@@ -66,6 +66,8 @@ class MarginRule:
       needs_key: whether it draws random numbers.
       needs_norms: whether target or scale depend on the embeddings' lengths.
       needs_center_norms: whether the target depends on the length of its centre.
+      state_by_class: whether its state has a row per class, which `prototypes` and `remember` alone
+        use.
       needs_all_classes: why a head may not leave classes out; empty where a sample serves.
       centers_per_class: K, rows of each class's centre.
 
@@ -82,6 +84,7 @@ class MarginRule:
     default_scale: ClassVar[float] = 64.0
     needs_key: ClassVar[bool] = False
     needs_center_norms: ClassVar[bool] = False
+    state_by_class: ClassVar[bool] = False
     needs_all_classes: ClassVar[str] = ""
 
     @property

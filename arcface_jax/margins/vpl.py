@@ -49,6 +49,7 @@ class VPL(Wrapper):
     window: ArrayLike = dataclasses.field(default=200, kw_only=True)
     momentum: ArrayLike | None = dataclasses.field(default=None, kw_only=True)
 
+    state_by_class: ClassVar[bool] = True
     needs_all_classes: ClassVar[str] = "its queue holds a feature of every class"
 
     def __post_init__(self):

@@ -33,8 +33,9 @@ class Wrapper(MarginRule):
             "needs_center_norms",
         ):
             object.__setattr__(self, name, getattr(self.margin, name))
-        if not self.needs_all_classes:
-            object.__setattr__(self, "needs_all_classes", self.margin.needs_all_classes)
+        for name in ("needs_all_classes", "state_by_class"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, getattr(self.margin, name))
 
     @property
     def needs_norms(self) -> bool:

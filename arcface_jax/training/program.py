@@ -13,12 +13,18 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from arcface_jax import geometry
-from arcface_jax.heads import Head, margin_softmax_loss
+from arcface_jax.heads import Head, Sampled, margin_softmax_loss
 from arcface_jax.heads.class_products import own_products
 from arcface_jax.models import IResNet, IResNetConfig
+from arcface_jax.training.row_updates import take_rows, update_rows
 from arcface_jax.training.schedules import ScheduleConfig
 from arcface_jax.training.state import Hyper, TrainState
-from arcface_jax.training.terms import TERMS, init_term_state, next_term_state
+from arcface_jax.training.terms import (
+    NEEDS_ONE_CENTER,
+    TERMS,
+    init_term_state,
+    next_term_state,
+)
 
 # Of the centres' normal distribution, as in arcface_torch and the MXNet code.
 CENTER_STD = 0.01
@@ -177,47 +183,62 @@ class Program:
 
     def _train_step(self, state: TrainState, images: Array, labels: Array, hyper: Hyper):
         counted = labels >= 0
+        key = jax.random.fold_in(state.key, state.step)
+        trained = (state.params, state.head, state.margin_params)
+        by_class = _by_class(trained)
+        head = self.config.head
+        # Of a sample, and where each example's class is among the centres that the step meets.
+        within = outside = None
+        own = labels
+        if isinstance(head, Sampled):
+            sample = head.draw(labels, num_classes=self.config.num_classes, key=key)
+            within, outside = (sample, None) if head.update == "dense" else (None, sample)
+            own, counted, head = sample.labels, sample.kept, head.on(sample)
         count = jnp.maximum(jnp.sum(counted), 1)
         images = normalize_images(images)
         average, features = self._averaged(state, images, hyper.margin.features_momentum)
 
-        def objective(trained):
-            params, head, margin_params = trained
+        def objective(moving):
+            params, classes, margin_params = take_rows(moving, by_class, sample=within)
             model = nnx.merge(self._graphdef, params, state.rest, copy=True)
             embeddings = model(images)
             result = margin_softmax_loss(
                 embeddings,
-                head["centers"],
+                classes["centers"],
                 labels,
                 margin=hyper.margin,
                 scale=hyper.scale,
-                bias=head.get("bias"),
+                bias=classes.get("bias"),
                 params=margin_params,
                 state=state.margin_state,
-                key=jax.random.fold_in(state.key, state.step),
+                key=key,
                 features=features,
-                head=self.config.head,
+                head=head,
             )
             losses, margin_state = (
                 result if state.margin_state is not None else (result, state.margin_state)
             )
             rest = nnx.split(model, nnx.Param, ...)[2]
             terms = {
-                name: TERMS[name](embeddings, head["centers"], labels, state.term_state.get(name))
+                name: TERMS[name](
+                    embeddings,
+                    classes["centers"],
+                    own if name in NEEDS_ONE_CENTER else labels,
+                    state.term_state.get(name),
+                )
                 for name in hyper.terms
             }
             added = sum(weight * terms[name] for name, weight in hyper.terms.items())
             return jnp.sum(losses) / count + added, (rest, margin_state, embeddings, terms)
 
-        trained = (state.params, state.head, state.margin_params)
         (loss, (rest, margin_state, embeddings, terms)), grads = jax.value_and_grad(
             objective, has_aux=True
-        )(trained)
+        )(take_rows(trained, by_class, sample=outside))
         rate = hyper.learning_rate * self.config.schedule.factor(state.step)
         optimizer = self._optimizer(rate, hyper.weight_decay)
-        updates, optimizer_state = optimizer.update(grads, state.optimizer, trained)
-        changed: Any = optax.apply_updates(trained, updates)
-        params, head, margin_params = changed
+        (params, classes, margin_params), optimizer_state = update_rows(
+            optimizer, grads, state.optimizer, trained, by_class=by_class, sample=outside
+        )
         unit, centers = geometry.unit(embeddings), state.head["centers"]
         theta = geometry.angle(own_products(unit, centers, None, labels, normalized=True))
         metrics = {
@@ -232,7 +253,7 @@ class Program:
             step=state.step + 1,
             params=params,
             rest=rest,
-            head=head,
+            head=classes,
             margin_params=margin_params,
             margin_state=margin_state,
             average=average,
@@ -257,6 +278,16 @@ class Program:
         graphdef = self._graphdef if batch_statistics else self._eval_graphdef
         model = nnx.merge(graphdef, state.params, state.rest, copy=True)
         return model(normalize_images(images))
+
+
+def _by_class(trained: Any) -> Any:
+    """True for what has a row per class."""
+    params, head, margin_params = trained
+    return (
+        jax.tree.map(lambda _: False, params),
+        jax.tree.map(lambda _: True, head),
+        jax.tree.map(lambda _: False, margin_params),
+    )
 
 
 def _decayed(trained: Any) -> Any:

@@ -13,7 +13,6 @@ from margin_table import CLOSED_FORMS, ROWS
 
 import arcface_jax as af
 from arcface_jax import geometry, testing
-from arcface_jax.heads import Dense
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/margin_losses.json").read_text())
 BATCH = GOLDEN["batch_level"]
@@ -200,32 +199,6 @@ def test_weights_multiply_losses_and_gradients():
     plain, weighted = (testing.gradients(margin, batch, weights=w) for w in (None, weights))
     np.testing.assert_allclose(weighted[0], weights * plain[0], rtol=1e-6)
     np.testing.assert_allclose(weighted[1], weights[:, None] * plain[1], rtol=1e-5, atol=1e-6)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """The dense head under another name, to see who may be sampled."""
-
-    samples_classes: bool = True
-
-    def __call__(self, *args, **kwargs):
-        return Dense()(*args, **kwargs)
-
-
-# Section 11 of the losses' specification.
-WITHOUT_SAMPLING = {"sphereface2", "adacos", "p2sgrad", "vpl"}
-
-
-@pytest.mark.parametrize("name", af.MARGINS)
-def test_margins_that_need_every_class_are_refused_on_a_sample(name):
-    margin = af.MARGINS[name]()
-    batch = testing.make_batch(margin)
-    if name in WITHOUT_SAMPLING:
-        with pytest.raises(ValueError, match="cannot be used on a sample of the classes: it"):
-            testing.evaluate(margin, batch, head=Sampling())
-    else:
-        losses, _ = testing.evaluate(margin, batch, head=Sampling())
-        assert losses.shape == (testing.ROWS,)
 
 
 def test_loss_at_random_initialisation_is_what_theory_says():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import arcface_jax as af
+from arcface_jax.heads import Sampled
 from arcface_jax.models import IResNetConfig
 from arcface_jax.training import (
     Checkpoints,
@@ -132,6 +133,48 @@ def test_softmax_bias_is_not_decayed(program):
     decaying = hyper("softmax", weight_decay=0.5).traced()
     state, _ = program.train_step(state, batch["image"], labels, decaying)
     np.testing.assert_array_equal(state.head["bias"], np.ones(5))
+
+
+def sampled_program(program, **options):
+    return Program(dataclasses.replace(program.config, head=Sampled(**options)))
+
+
+def test_a_sample_of_all_classes_trains_as_the_dense_head(program):
+    arc = hyper("arcface").traced()
+    ends = []
+    for other in (
+        program,
+        sampled_program(program, rate=1.0),
+        sampled_program(program, rate=1.0, update="sparse"),
+    ):
+        state, stream = other.init(arc, seed=0), Blobs()
+        for _ in range(3):
+            batch = next(stream)
+            state, metrics = other.train_step(state, batch["image"], batch["label"], arc)
+        ends.append((*jax.tree.leaves((state.params, state.head)), *metrics.values()))
+    for end in ends[1:]:
+        for got, expected in zip(end, ends[0], strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("update", ["dense", "sparse"])
+def test_classes_outside_the_sample_move_by_momentum_and_decay_or_not_at_all(program, update):
+    sampled = sampled_program(program, rate=0.0, update=update, max_sampled=2, overflow="drop")
+    decaying = hyper("arcface", weight_decay=0.1).traced()
+    state = sampled.init(decaying, seed=0)
+    batch = next(Blobs())
+    # Two classes in the batch and two places: no other is drawn.
+    labels = batch["label"] % 2
+    before, momentum_before = np.array(state.head["centers"]), np.array(momentum(state))
+    state, metrics = sampled.train_step(state, batch["image"], labels, decaying)
+    after = np.asarray(state.head["centers"])
+    assert (after[:2] != before[:2]).all() and metrics["loss"] > 0
+    if update == "sparse":
+        np.testing.assert_array_equal(after[2:], before[2:])
+        np.testing.assert_array_equal(momentum(state)[2:], momentum_before[2:])
+    else:
+        rate = float(metrics["learning_rate"])
+        np.testing.assert_allclose(after[2:], (1 - rate * 0.1) * before[2:], rtol=1e-5)
 
 
 def test_features_to_remember_come_from_the_mean_of_the_backbone(program):
