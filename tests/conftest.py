@@ -10,7 +10,7 @@ from experiments.environment import prefer_fast_cpu_convolutions
 
 # Before JAX starts its backend. Most of the tests' time is LLVM's, on functions that run once.
 prefer_fast_cpu_convolutions()
-os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax  # noqa: E402
 

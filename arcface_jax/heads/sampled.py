@@ -15,7 +15,7 @@ from arcface_jax.heads.head import Head
 from arcface_jax.heads.sharded import Sharded
 from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import Context, MarginRule
-from arcface_jax.parallel import CLASSES, classes_spec, place
+from arcface_jax.parallel import CLASSES, classes_spec, on_devices, place
 
 UPDATES = ("dense", "sparse")
 OVERFLOWS = ("error", "drop")
@@ -57,9 +57,9 @@ class Sample:
             return function(classes - first, values, *others)
 
         inputs = place((self.classes, *arrays), self.mesh, classes_spec())
-        return jax.shard_map(
-            on_device, mesh=self.mesh, in_specs=classes_spec(), out_specs=classes_spec()
-        )(*inputs)
+        return on_devices(on_device, self.mesh, in_specs=classes_spec(), out_specs=classes_spec())(
+            *inputs
+        )
 
     def _padded(self, values: Array) -> Array:
         parts = 1 if self.mesh is None else self.mesh.shape[CLASSES]
@@ -244,9 +244,9 @@ class Sampled:
                 classes, counts, places = of_part(labels, key, jax.lax.axis_index(CLASSES))
                 return classes, counts, jax.lax.psum(places, CLASSES)
 
-            classes, counts, places = jax.shard_map(
+            classes, counts, places = on_devices(
                 on_device,
-                mesh=mesh,
+                mesh,
                 in_specs=P(),
                 out_specs=(classes_spec(), classes_spec(), P()),
             )(*place((labels, key), mesh, P()))

@@ -20,6 +20,7 @@ from arcface_jax.parallel import (
     CLASSES,
     DATA,
     classes_spec,
+    on_devices,
     place,
     row_axes,
     rows_spec,
@@ -167,9 +168,9 @@ class Sharded:
             )
             return losses, context.state
 
-        losses, state = jax.shard_map(
+        losses, state = on_devices(
             on_device,
-            mesh=self.mesh,
+            self.mesh,
             in_specs=(rows_spec(self.mesh), classes_spec(), P()),
             out_specs=P(),
         )(*inputs)
