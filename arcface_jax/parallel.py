@@ -70,6 +70,24 @@ def classes_spec() -> P:
     return P(CLASSES)
 
 
+def parts_of(mesh: Mesh | None) -> int:
+    """Parts that the classes are cut into; 1 without a mesh.
+
+    >>> parts_of(None)
+    1
+    """
+    return 1 if mesh is None else mesh.shape[CLASSES]
+
+
+def padded(num_classes: int, mesh: Mesh | None) -> int:
+    """Rows that arrays with a row per class have on a mesh: C, and as many more as divide.
+
+    >>> padded(10, make_mesh(1))
+    10
+    """
+    return -(-num_classes // parts_of(mesh)) * parts_of(mesh)
+
+
 def place(tree: Any, mesh: Mesh, spec: P) -> Any:
     """Arrays of ``tree`` where ``spec`` says, inside compiled code or not.
 

@@ -61,6 +61,7 @@ def program_config(settings: Settings, *, num_classes: int) -> ProgramConfig:
         num_classes=num_classes,
         schedule=settings.schedule,
         momentum=settings.momentum,
+        head=settings.head.make(),
     )
 
 
@@ -119,7 +120,6 @@ def run_point(
     pairs = listed_pairs(settings.evaluation.pairs, images.test, manual_dir=manual_dir)
     histograms = _Histograms(settings, directory / "angles.npz", program, images.train)
 
-    like = program.init(settings.hyper, seed=settings.seed)
     stream = batches(
         images.train,
         batch_size=settings.batch_size,
@@ -129,8 +129,11 @@ def run_point(
     )
     result: dict[str, Any] = {"status": "finished"}
     try:
-        with Checkpoints(directory / "checkpoints", every=settings.checkpoint_every) as checkpoints:
-            state = checkpoints.restore(like, stream) or like
+        with Checkpoints(
+            directory / "checkpoints", every=settings.checkpoint_every, program=program
+        ) as checkpoints:
+            state = checkpoints.restore(program.packed_shapes(settings.hyper), stream)
+            state = state or program.init(settings.hyper, seed=settings.seed)
             done = int(state.step)
             histograms.at_step(done, state)
             with JsonLines(directory / "metrics.jsonl", keep_until=done + 1) as metrics:
@@ -192,7 +195,7 @@ def _evaluate(
         seed=0,
     )
     histograms.add_pairs(open_set.pair_angles_deg)
-    centers = dominant_centers(trained, images.train.labels, np.asarray(state.head["centers"]))
+    centers = dominant_centers(trained, images.train.labels, program.centers(state))
     angles: dict[str, float | None] = {}
     for suffix, least in (("", 1), ("_min2", 2)):
         on_train = angle_statistics(trained, images.train.labels, centers, min_images=least)
@@ -276,7 +279,7 @@ class _Histograms:
             for start in range(0, len(self._images), size)
         ]
         embeddings = np.concatenate([np.asarray(part) for part in own])
-        centers = dominant_centers(embeddings, self._labels, np.asarray(state.head["centers"]))
+        centers = dominant_centers(embeddings, self._labels, self.program.centers(state))
         theta, nearest = target_angles(embeddings, self._labels, centers)
         self._arrays[f"theta_y_{phase}"] = angle_histogram(theta)
         self._arrays[f"nearest_wrong_{phase}"] = angle_histogram(nearest)

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from arcface_jax.data.augmentation import Augmentation
+from arcface_jax.heads import Dense, Fused, Head, Sampled, Sharded
 from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import MARGINS, MarginRule
 from arcface_jax.models import MODELS, IResNetConfig
+from arcface_jax.parallel import make_mesh
 from arcface_jax.training import Hyper, ScheduleConfig
 from arcface_jax.training.terms import NEEDS_ONE_CENTER
 
+HEAD_NAMES = ("dense", "fused", "sharded", "sampled")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
 
@@ -52,6 +55,45 @@ class DataSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """How the sum over classes is taken; fields as in configs/base.py."""
+
+    name: str
+    devices: int
+    block: int
+    rate: float
+    update: str
+    log_q: bool
+
+    def __post_init__(self):
+        if self.name not in HEAD_NAMES:
+            raise unknown_name("head", self.name, HEAD_NAMES)
+        for field in ("devices", "block"):
+            _check_at_least(f"head.{field}", getattr(self, field), 0)
+        if self.devices > 1 and self.name in ("dense", "fused"):
+            raise ValueError(
+                f"head.devices={self.devices} cuts the classes over devices, and head.name="
+                f"{self.name!r} keeps them on one; take 'sharded' or 'sampled'."
+            )
+        # Wrong values show now, not after the data are read.
+        self.make()
+
+    def make(self) -> Head:
+        """The head."""
+        if self.name == "dense":
+            return Dense()
+        head = Fused(block=self.block or None)
+        if self.name == "fused":
+            return head
+        if self.devices != 1:
+            mesh = make_mesh(self.devices or None)
+            head = Sharded(mesh=mesh, local=head) if mesh.size > 1 else head
+        if self.name == "sharded":
+            return head
+        return Sampled(rate=self.rate, head=head, update=self.update, log_q=self.log_q)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
     """How unseen identities are evaluated; fields as in configs/base.py."""
 
@@ -79,6 +121,7 @@ class Settings:
     margin: MarginRule
     scale: float | None
     terms: tuple[tuple[str, float], ...]
+    head: HeadSettings
     steps: int
     batch_size: int
     learning_rate: float
@@ -105,7 +148,23 @@ class Settings:
                 f"scale={self.scale} has no effect with {type(self.margin).__name__}: "
                 f"{self.margin.no_scale} Leave it out."
             )
+        mesh = self.head.make().mesh
+        if mesh is not None and self.batch_size % mesh.size:
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide over {mesh.size} devices; take a "
+                "multiple, or set head.devices."
+            )
+        if self.head.name == "sampled" and self.margin.needs_all_classes:
+            raise ValueError(
+                f"head.name='sampled' leaves classes out and {type(self.margin).__name__} needs "
+                f"them: {self.margin.needs_all_classes}; take 'fused' or 'sharded'."
+            )
         for name, weight in self.terms:
+            if weight and name == "inter" and self.head.name == "sampled":
+                raise ValueError(
+                    f"terms.inter={weight} is between all centres, and head.name='sampled' leaves "
+                    "some out; take 'fused' or 'sharded'."
+                )
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"terms.{name}={weight} must not be negative.")
             if weight and name in NEEDS_ONE_CENTER and self.margin.centers_per_class > 1:
@@ -205,6 +264,7 @@ def make_settings(config: ConfigDict) -> Settings:
         ),
         margin=make_margin(margin.pop("name"), margin),
         terms=tuple(sorted(values["terms"].items())),
+        head=HeadSettings(**values["head"]),
         schedule=ScheduleConfig(steps=values["steps"], **values["schedule"]),
         evaluation=EvaluationSettings(**values["evaluation"]),
     )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from arcface_jax import geometry
@@ -111,6 +112,11 @@ class OneDevice(SumsOverClasses):
     def samples_classes(self) -> bool:
         """No: every class counts in every step."""
         return False
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """None: one device holds all classes."""
+        return None
 
     @property
     def num_classes(self) -> int | None:

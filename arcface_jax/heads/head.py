@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from jax import Array
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from arcface_jax.margins import Context, MarginRule
@@ -14,6 +15,11 @@ class Head(Protocol):
     @property
     def samples_classes(self) -> bool:
         """Whether a step leaves classes out."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that the classes are cut over, or None for one device."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from arcface_jax.heads.head import Head
 from arcface_jax.heads.sharded import Sharded
 from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import Context, MarginRule
-from arcface_jax.parallel import CLASSES, classes_spec, on_devices, place
+from arcface_jax.parallel import CLASSES, classes_spec, on_devices, padded, parts_of, place
 
 UPDATES = ("dense", "sparse")
 OVERFLOWS = ("error", "drop")
@@ -62,8 +62,7 @@ class Sample:
         )
 
     def _padded(self, values: Array) -> Array:
-        parts = 1 if self.mesh is None else self.mesh.shape[CLASSES]
-        short = -values.shape[0] % parts
+        short = padded(values.shape[0], self.mesh) - values.shape[0]
         return jnp.pad(values, [(0, short)] + [(0, 0)] * (values.ndim - 1)) if short else values
 
     def take(self, values: Array) -> Array:
@@ -174,12 +173,9 @@ class Sampled:
         return self.head.num_classes
 
     @property
-    def _mesh(self) -> Mesh | None:
-        return self.head.mesh if isinstance(self.head, Sharded) else None
-
-    @property
-    def _parts(self) -> int:
-        return 1 if self._mesh is None else self._mesh.shape[CLASSES]
+    def mesh(self) -> Mesh | None:
+        """As the head for the sample says."""
+        return self.head.mesh
 
     def size(self, *, rows: int, num_classes: int) -> int:
         """Classes that each device meets in a step of ``rows`` examples.
@@ -189,7 +185,7 @@ class Sampled:
         >>> Sampled(rate=0.1).size(rows=128, num_classes=500)
         128
         """
-        held = -(-num_classes // self._parts)
+        held = padded(num_classes, self.mesh) // parts_of(self.mesh)
         fits = min(rows, held)
         wanted = min(held, max(int(self.rate * held), fits))
         size = wanted if self.max_sampled is None else min(wanted, self.max_sampled)
@@ -213,8 +209,8 @@ class Sampled:
         >>> sample.take(jnp.arange(4.0))[sample.labels]
         Array([3.], dtype=float32)
         """
-        mesh, parts = self._mesh, self._parts
-        held = -(-num_classes // parts)
+        mesh, parts = self.mesh, parts_of(self.mesh)
+        held = padded(num_classes, mesh) // parts
         size = self.size(rows=labels.shape[0], num_classes=num_classes)
 
         def of_part(labels: Array, key: Array, part: ArrayLike) -> tuple[Array, Array, Array]:
@@ -324,6 +320,11 @@ class OnSample:
     def samples_classes(self) -> bool:
         """Yes."""
         return True
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """Of the sample."""
+        return self.sample.mesh
 
     @property
     def num_classes(self) -> int | None:

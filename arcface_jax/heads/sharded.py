@@ -21,6 +21,7 @@ from arcface_jax.parallel import (
     DATA,
     classes_spec,
     on_devices,
+    padded,
     place,
     row_axes,
     rows_spec,
@@ -89,13 +90,13 @@ class Sharded:
     ) -> tuple[Array, Context]:
         """One loss per row and the context after the margin has observed the batch."""
         rows, num_classes = embeddings.shape[0], self.num_classes or centers.shape[0]
-        parts, devices = self.mesh.shape[CLASSES], self.mesh.size
+        devices = self.mesh.size
         if rows % devices:
             raise ValueError(
                 f"a batch of {rows} rows does not divide over {devices} devices; pad it with "
                 "rows of label -1."
             )
-        short = -centers.shape[0] % parts
+        short = padded(centers.shape[0], self.mesh) - centers.shape[0]
         if short:
             centers = jnp.pad(centers, [(0, short)] + [(0, 0)] * (centers.ndim - 1))
             bias = None if bias is None else jnp.pad(bias, (0, short))

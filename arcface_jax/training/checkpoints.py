@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from arcface_jax.training.program import Program
 from arcface_jax.training.state import TrainState
 
 _training: Any = ocp.training
@@ -20,12 +21,22 @@ class Checkpoints:
       directory: created if absent.
       every: steps between two checkpoints.
       keep: how many of the newest stay.
+      program: whose states are packed when saved and unpacked when restored, so that a checkpoint
+        fits any number of devices; None saves states as they are.
     """
 
-    def __init__(self, directory: str | os.PathLike, *, every: int, keep: int = 1):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        every: int,
+        keep: int = 1,
+        program: Program | None = None,
+    ):
         """Opens the directory; nothing is read yet."""
         if every < 1 or keep < 1:
             raise ValueError(f"every={every} and keep={keep} must be at least 1.")
+        self._program = program
         self._checkpointer = _training.Checkpointer(
             pathlib.Path(directory).absolute(),
             save_decision_policy=_training.save_decision_policies.FixedIntervalPolicy(every),
@@ -39,6 +50,8 @@ class Checkpoints:
             return False
         if self.latest == step:
             return False
+        if self._program is not None:
+            state = self._program.packed(state)
         position = batches.get_state() if hasattr(batches, "get_state") else {}
         return self._checkpointer.save_checkpointables(
             step,
@@ -55,7 +68,8 @@ class Checkpoints:
     def restore(self, like: TrainState, batches: Any = None) -> TrainState | None:
         """The newest state, laid out like ``like``; moves ``batches`` to its place.
 
-        Returns None where there is no checkpoint.
+        ``like`` is a state or, cheaper, `Program.packed_shapes`. Returns None where there is no
+        checkpoint.
 
         Raises:
           ValueError: the checkpoint holds arrays of other shapes than ``like``.
@@ -71,7 +85,19 @@ class Checkpoints:
         )
         if batches is not None and hasattr(batches, "set_state"):
             batches.set_state(loaded["data"])
-        return _typed(loaded["state"], like)
+        state = _typed(loaded["state"], like)
+        return state if self._program is None else self._program.unpacked(state)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays of the newest checkpoint, by their path in the state.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint.
+        """
+        if self.latest is None:
+            raise FileNotFoundError("no checkpoint is here yet.")
+        metadata = self._checkpointer.checkpointables_metadata(self.latest).metadata
+        return {name: tuple(array.shape) for name, array in metadata["state"].items()}
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -95,7 +121,12 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _raw(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raw = jax.eval_shape(jax.random.key_data, leaf)
+        return jax.ShapeDtypeStruct(raw.shape, raw.dtype, sharding=leaf.sharding)
+    return jax.random.key_data(leaf)
 
 
 def _typed(plain: dict[str, jax.Array], like: TrainState) -> TrainState:

@@ -7,15 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from arcface_jax import geometry
-from arcface_jax.heads import Head, Sampled, margin_softmax_loss
+from arcface_jax.heads import HEADS, Head, Sampled, Sharded, initial_centers, margin_softmax_loss
 from arcface_jax.heads.class_products import own_products
+from arcface_jax.known_names import unknown_name
 from arcface_jax.models import IResNet, IResNetConfig
+from arcface_jax.parallel import classes_spec, padded, place, rows_spec
 from arcface_jax.training.row_updates import take_rows, update_rows
 from arcface_jax.training.schedules import ScheduleConfig
 from arcface_jax.training.state import Hyper, TrainState
@@ -25,9 +30,6 @@ from arcface_jax.training.terms import (
     init_term_state,
     next_term_state,
 )
-
-# Of the centres' normal distribution, as in arcface_torch and the MXNet code.
-CENTER_STD = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class ProgramConfig:
       num_classes: C.
       schedule: the learning rate's course.
       momentum: of SGD.
-      head: how the sum over classes is taken; a name or a `Head`.
+      head: how the sum over classes is taken; a name or a `Head`. Where its classes lie on several
+        devices, batches are cut over the same ones.
 
     >>> ProgramConfig(
     ...     model=IResNetConfig(depths=(1,), widths=(4,), image_size=8),
@@ -60,6 +63,8 @@ class ProgramConfig:
             raise ValueError(f"num_classes={self.num_classes}; there must be at least 1 class.")
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum={self.momentum} lies outside [0, 1).")
+        if isinstance(self.head, str) and self.head not in HEADS:
+            raise unknown_name("head", self.head, HEADS)
 
 
 def normalize_images(images: Array) -> Array:
@@ -95,6 +100,11 @@ class Program:
     def __init__(self, config: ProgramConfig):
         """Nothing is compiled before its first call."""
         self.config = config
+        head = HEADS[config.head] if isinstance(config.head, str) else config.head
+        self._head = _for_classes(head, config.num_classes)
+        self._mesh = self._head.mesh
+        # Rows that the centres have: as many as their devices can share evenly.
+        self._rows = padded(config.num_classes, self._mesh)
         self.traces: collections.Counter[str] = collections.Counter()
         # Only the structure is wanted, so nothing is drawn.
         model = nnx.eval_shape(lambda: IResNet(config.model, rngs=nnx.Rngs(0)))
@@ -122,26 +132,118 @@ class Program:
         model_key, dropout_key, center_key, step_key = jax.random.split(jax.random.key(seed), 4)
         model = IResNet(config.model, rngs=nnx.Rngs(params=model_key, dropout=dropout_key))
         _, params, rest = nnx.split(model, nnx.Param, ...)
-        k = margin.centers_per_class
-        shape = (classes, dim) if k == 1 else (classes, k, dim)
-        head = {"centers": CENTER_STD * jax.random.normal(center_key, shape)}
+        head = {
+            "centers": initial_centers(
+                center_key,
+                classes,
+                dim,
+                centers_per_class=margin.centers_per_class,
+                mesh=self._mesh,
+            )
+        }
         bias = margin.init_bias(classes)
         if bias is not None:
-            head["bias"] = bias
+            head["bias"] = jnp.pad(bias, (0, self._rows - classes))
         margin_params = margin.init_params(classes, scale=hyper.scale)
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             rest=rest,
             head=head,
             margin_params=margin_params,
-            margin_state=margin.init_state(classes, dim),
+            margin_state=margin.init_state(self._rows, dim),
             # A step gives its state up, so the mean has to be a copy.
             average=None if margin.features_momentum is None else jax.tree.map(jnp.copy, params),
-            term_state=init_term_state(hyper.terms, num_classes=classes, embedding_dim=dim),
+            term_state=init_term_state(hyper.terms, num_classes=self._rows, embedding_dim=dim),
             optimizer=self._optimizer(0.0, 0.0).init((params, head, margin_params)),
             key=step_key,
         )
+        return self._placed(state)
+
+    def _by_class(self, state: TrainState, *, rows: int) -> TrainState:
+        """True for each array of ``state`` that has a row for each of ``rows`` classes."""
+        trained = (state.params, state.head, state.margin_params)
+        nothing = jax.tree.map(lambda _: False, state)
+        return dataclasses.replace(
+            nothing,
+            head=jax.tree.map(lambda _: True, state.head),
+            margin_state=jax.tree.map(
+                lambda x: x.ndim > 0 and x.shape[0] == rows, state.margin_state
+            ),
+            term_state=jax.tree.map(lambda _: True, state.term_state),
+            optimizer=optax.tree_map_params(
+                self._optimizer(0.0, 0.0),
+                lambda _, by_class: by_class,
+                state.optimizer,
+                _by_class(trained),
+                transform_non_params=lambda _: False,
+            ),
+        )
+
+    def _placed(self, state: TrainState) -> TrainState:
+        """``state`` where the head wants it: rows of classes cut over devices, the rest on each."""
+        mesh = self._mesh
+        if mesh is None:
+            return state
+        return jax.tree.map(
+            lambda x, by_class: place(x, mesh, classes_spec() if by_class else P()),
+            state,
+            self._by_class(state, rows=self._rows),
+        )
+
+    def _packed_spec(self, shape: tuple[int, ...]) -> P:
+        """Where an array of C rows lies: if they do not divide, its last axis is cut if that does.
+
+        Most often that is the embedding's.
+        """
+        if self._rows == self.config.num_classes:
+            return classes_spec()
+        if len(shape) > 1 and padded(shape[-1], self._mesh) == shape[-1]:
+            return P(*(None,) * (len(shape) - 1), *classes_spec())
+        return P()
+
+    def packed(self, state: TrainState) -> TrainState:
+        """``state`` with exactly C rows of classes, as checkpoints hold it for any devices."""
+        mesh, classes = self._mesh, self.config.num_classes
+        if mesh is None or self._rows == classes:
+            return state
+        by_class = self._by_class(state, rows=self._rows)
+
+        def cut(x: Array, by_class: bool) -> Array:
+            return place(x[:classes], mesh, self._packed_spec(x.shape)) if by_class else x
+
+        return jax.jit(lambda state: jax.tree.map(cut, state, by_class))(state)
+
+    def unpacked(self, state: TrainState) -> TrainState:
+        """The state that `packed` made, with rows of padding and on this program's devices."""
+        classes = self.config.num_classes
+        short = self._rows - classes
+        if not short:
+            return state
+        by_class = self._by_class(state, rows=classes)
+
+        def extended(x: Array, by_class: bool) -> Array:
+            return jnp.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1)) if by_class else x
+
+        return jax.jit(lambda state: self._placed(jax.tree.map(extended, state, by_class)))(state)
+
+    def packed_shapes(self, hyper: Hyper) -> TrainState:
+        """Shapes, types and places of a packed state, without making one."""
+        state = jax.eval_shape(lambda: self.init(hyper, seed=0))
+
+        def shape(x: Any, by_class: bool) -> jax.ShapeDtypeStruct:
+            whole = (self.config.num_classes, *x.shape[1:]) if by_class else x.shape
+            if self._mesh is None:
+                place = SingleDeviceSharding(jax.devices()[0])
+            else:
+                place = NamedSharding(self._mesh, self._packed_spec(whole) if by_class else P())
+            return jax.ShapeDtypeStruct(whole, x.dtype, sharding=place)
+
+        return jax.tree.map(shape, state, self._by_class(state, rows=self._rows))
+
+    def centers(self, state: TrainState) -> np.ndarray:
+        """The centres as they are trained, float[C, D] or float[C, K, D], without padding."""
+        return np.asarray(state.head["centers"])[: self.config.num_classes]
 
     def train_step(
         self, state: TrainState, images: ArrayLike, labels: ArrayLike, hyper: Hyper
@@ -159,7 +261,7 @@ class Program:
           over rows that count), ``grad_norm``, ``learning_rate``, ``embedding_norm``, and each
           added term before its weight.
         """
-        return self._step(state, images, labels, hyper)
+        return self._step(state, *self._cut((images, labels)), hyper)
 
     def embed(
         self, state: TrainState, images: ArrayLike, *, batch_statistics: bool = False
@@ -170,6 +272,15 @@ class Program:
         nothing before some fifty steps.
         """
         return self._embed(state, images, batch_statistics)
+
+    def _cut(self, batch: Any) -> Any:
+        """Arrays of this process's part of the batch, as parts of the whole on all devices."""
+        if self._mesh is None:
+            return batch
+        sharding = NamedSharding(self._mesh, rows_spec(self._mesh))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+        )
 
     def _optimizer(
         self, learning_rate: ArrayLike, weight_decay: ArrayLike
@@ -186,7 +297,7 @@ class Program:
         key = jax.random.fold_in(state.key, state.step)
         trained = (state.params, state.head, state.margin_params)
         by_class = _by_class(trained)
-        head = self.config.head
+        head: Head = self._head
         # Of a sample, and where each example's class is among the centres that the step meets.
         within = outside = None
         own = labels
@@ -261,7 +372,7 @@ class Program:
             optimizer=optimizer_state,
             key=state.key,
         )
-        return state, metrics
+        return self._placed(state), metrics
 
     def _averaged(
         self, state: TrainState, images: Array, momentum: ArrayLike | None
@@ -278,6 +389,13 @@ class Program:
         graphdef = self._graphdef if batch_statistics else self._eval_graphdef
         model = nnx.merge(graphdef, state.params, state.rest, copy=True)
         return model(normalize_images(images))
+
+
+def _for_classes(head: Head, num_classes: int) -> Head:
+    """``head`` for centres with rows of padding behind ``num_classes``."""
+    if isinstance(head, Sampled):
+        return dataclasses.replace(head, head=_for_classes(head.head, num_classes))
+    return dataclasses.replace(head, num_classes=num_classes) if isinstance(head, Sharded) else head
 
 
 def _by_class(trained: Any) -> Any:

@@ -51,6 +51,16 @@ def get_config() -> ConfigDict:
     # Weights of terms added to the loss; 0 leaves a term out.
     config.terms = ConfigDict({name: 0.0 for name in sorted(TERMS)})
 
+    # How the sum over classes is taken: dense (all logits in memory), fused (a block of classes at
+    # a time), sharded (fused, classes and batch cut over devices), sampled (Partial FC).
+    config.head = ConfigDict()
+    config.head.name = "dense"
+    config.head.devices = 0  # of sharded and sampled; 0: all there are
+    config.head.block = 0  # classes at a time, of all but dense; 0 chooses
+    config.head.rate = 0.1  # of sampled: share of the classes in a step
+    config.head.update = "sparse"  # of sampled: classes left out stay, or "dense": decay goes on
+    config.head.log_q = False  # of sampled: weigh drawn classes so that sums are right on average
+
     config.steps = 1000
     config.batch_size = 128
     config.learning_rate = 0.1

@@ -79,6 +79,13 @@ def test_a_margin_gets_only_what_it_takes():
         (dict(schedule__warmup=2000), "shorten the warm-up"),
         (dict(evaluation__batch_size=0), "evaluation.batch_size=0"),
         (dict(augmentation__flip=2.0), "flip is a probability"),
+        (dict(head__name="samplde"), "Did you mean sampled"),
+        (dict(head__devices=2), "head.name='dense' keeps them on one"),
+        (dict(head__name="sharded", head__devices=64), "needs 64 devices"),
+        (dict(head__name="sharded", batch_size=127), "batch_size=127 does not divide over 8"),
+        (dict(head__name="sampled", head__rate=2.0), r"rate=2.0 lies outside \[0, 1\]"),
+        (dict(head__name="sampled", margin__name="vpl"), "a feature of every class"),
+        (dict(head__name="sampled", terms__inter=1.0), "is between all centres"),
     ],
 )
 def test_values_that_make_no_sense_are_refused_with_the_way_out(change, message):
