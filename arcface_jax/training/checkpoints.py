@@ -52,12 +52,10 @@ class Checkpoints:
             return False
         if self._program is not None:
             state = self._program.packed(state)
-        position = batches.get_state() if hasattr(batches, "get_state") else {}
-        return self._checkpointer.save_checkpointables(
-            step,
-            {"state": _plain(state), "data": position},
-            force=force,
-        )
+        saved: dict[str, Any] = {"state": _plain(state)}
+        if hasattr(batches, "get_state"):
+            saved["data"] = batches.get_state()
+        return self._checkpointer.save_checkpointables(step, saved, force=force)
 
     @property
     def latest(self) -> int | None:
@@ -82,8 +80,10 @@ class Checkpoints:
         )
         loaded = self._checkpointer.load_checkpointables(
             abstract_checkpointables={**abstract, "data": None}
+            if hasattr(batches, "set_state")
+            else abstract
         )
-        if batches is not None and hasattr(batches, "set_state"):
+        if hasattr(batches, "set_state"):
             batches.set_state(loaded["data"])
         state = _typed(loaded["state"], like)
         return state if self._program is None else self._program.unpacked(state)
