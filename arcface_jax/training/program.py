@@ -350,8 +350,11 @@ class Program:
         (params, classes, margin_params), optimizer_state = update_rows(
             optimizer, grads, state.optimizer, trained, by_class=by_class, sample=outside
         )
-        unit, centers = geometry.unit(embeddings), state.head["centers"]
-        theta = geometry.angle(own_products(unit, centers, None, labels, normalized=True))
+        # Of the rows that the loss has met: reading others would copy all centres.
+        met = take_rows(trained, by_class, sample=within or outside)[1]["centers"]
+        theta = geometry.angle(
+            own_products(geometry.unit(embeddings), met, None, own, normalized=True)
+        )
         metrics = {
             "loss": loss,
             "theta_target_deg": jnp.degrees(jnp.sum(jnp.where(counted, theta, 0.0)) / count),
