@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -98,6 +99,12 @@ def place(tree: Any, mesh: Mesh, spec: P) -> Any:
     explicit = AxisType.Explicit in mesh.axis_types
 
     def one(x: Array) -> Array:
+        if not isinstance(x, Tracer):
+            # Other processes have the same values; but a key cannot be put on their devices.
+            if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+                raw = jax.device_put(jax.random.key_data(x), sharding)
+                return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(x))
+            return jax.device_put(x, sharding)
         if explicit:
             return jax.sharding.reshard(x, sharding)
         return jax.lax.with_sharding_constraint(x, sharding)

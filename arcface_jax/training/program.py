@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
@@ -243,7 +244,10 @@ class Program:
 
     def centers(self, state: TrainState) -> np.ndarray:
         """The centres as they are trained, float[C, D] or float[C, K, D], without padding."""
-        return np.asarray(state.head["centers"])[: self.config.num_classes]
+        centers = state.head["centers"]
+        if not centers.is_fully_addressable:
+            centers = multihost_utils.process_allgather(centers, tiled=True)
+        return np.asarray(centers)[: self.config.num_classes]
 
     def train_step(
         self, state: TrainState, images: ArrayLike, labels: ArrayLike, hyper: Hyper
