@@ -73,14 +73,22 @@ def workdir() -> Path:
     Raises:
       ValueError: no --workdir, or one that cannot be written.
     """
-    directory = named_workdir()
+    return writable("workdir", named_workdir())
+
+
+def writable(flag: str, directory: Path) -> Path:
+    """``directory``, which the flag of that name gave, made where it is missing.
+
+    Raises:
+      ValueError: nothing can be written there.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"--workdir={directory} cannot be written: {error.strerror}.") from None
+        raise ValueError(f"--{flag}={directory} cannot be written: {error.strerror}.") from None
     return directory
 
 

@@ -6,24 +6,31 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 
 def write_json(path: Path, value: Any) -> None:
     """``value`` as JSON at ``path``, in one step."""
-    with _partial(path).open("w") as file:
+    with whole_file(path, "w") as file:
         json.dump(value, file, indent=1, allow_nan=False)
         file.write("\n")
-    os.replace(_partial(path), path)
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """Named arrays as .npz at ``path``, in one step."""
-    with _partial(path).open("wb") as file:
+    with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(_partial(path), path)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
+    """A file that takes its place at ``path`` when the block ends without an error."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open(mode, encoding="utf-8" if mode == "w" else None) as file:
+        yield file
+    os.replace(partial, path)
 
 
 @contextlib.contextmanager
@@ -40,7 +47,3 @@ def claim(directory: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")

@@ -1,9 +1,11 @@
 """The images of an experiment: what is trained on, what is evaluated, proved disjoint."""
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from arcface_jax.data import Dataset, check_disjoint, hold_out, load
+from experiments.cleaned_list import keep_only, kept_ids
 from experiments.settings import DataSettings
 
 # Which identities validate is part of a result, not of its seed: every point shares them.
@@ -33,7 +35,8 @@ def load_images(data: DataSettings, *, data_dir: str | None, manual_dir: str | N
     """Both sides in memory; the same object for the same settings.
 
     Raises:
-      ValueError: an unknown data set, a broken image (named), or sides that share an identity.
+      ValueError: an unknown data set, a broken image (named), sides that share an identity, or a
+        ``data.keep`` that is no list of training images.
       FileNotFoundError: the original archives are missing.
     """
 
@@ -49,6 +52,7 @@ def load_images(data: DataSettings, *, data_dir: str | None, manual_dir: str | N
         )
 
     train = side(data.train)
+    kept = kept_ids(Path(data.keep), train) if data.keep else None
     if data.evaluate_on == "validation":
         cut: dict[str, Any] = (
             {"groups": data.validation_groups}
@@ -58,6 +62,8 @@ def load_images(data: DataSettings, *, data_dir: str | None, manual_dir: str | N
         train, test = hold_out(train, **cut, seed=VALIDATION_SEED)
     else:
         test = side(data.test)
+    # After the cut, so that the same identities validate with and without a list.
+    train = train if kept is None else keep_only(train, kept)
     check_disjoint(train, test)
     return Images(train.in_memory(), test.in_memory())
 

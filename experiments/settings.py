@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class DataSettings:
     validation_fraction: float
     validation_groups: int
     evaluate_on: str
+    keep: str
     workers: int
 
     def __post_init__(self):
@@ -51,6 +53,12 @@ class DataSettings:
             raise ValueError(
                 "data.evaluate_on='validation' needs identities to evaluate; set "
                 "data.validation_fraction or data.validation_groups."
+            )
+        # A sweep may come to this point hours from now.
+        if self.keep and not Path(self.keep).is_file():
+            raise ValueError(
+                f"data.keep={self.keep} is no file; it is a cleaned.csv that experiments.clean "
+                "wrote."
             )
 
 

@@ -33,6 +33,13 @@ np.savez(sys.argv[3], **outputs)
 """
 
 
+def pytest_addoption(parser):
+    """Options of `make repro`."""
+    parser.addoption(
+        "--whole-cross", action="store_true", help="every head with every margin at every size"
+    )
+
+
 @pytest.fixture
 def strict_dtypes():
     """No implicit promotion of types, for the library's own maths; optax does not bear it."""

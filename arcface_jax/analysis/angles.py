@@ -33,7 +33,7 @@ class AngleStatistics(NamedTuple):
     """Between c_j and the nearest other c_k, over classes that have images."""
 
 
-def _angle_deg(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def angle_deg(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """float64[n], angle between row n of ``a`` and row n of ``b``, unit or zero rows."""
     apart = np.sqrt(np.square(a - b).sum(axis=1))
     together = np.sqrt(np.square(a + b).sum(axis=1))
@@ -60,11 +60,11 @@ def _nearest_other(
             closer = value > best_cosine
             best = np.where(closer, column + left, best)
             best_cosine = np.where(closer, value, best_cosine)
-        theta[top : top + height] = _angle_deg(part, centers[best])
+        theta[top : top + height] = angle_deg(part, centers[best])
     return theta
 
 
-def _checked_labels(
+def checked_labels(
     labels: ArrayLike, count: int, centers: NDArray[np.float64] | None
 ) -> NDArray[np.int64]:
     """Labels in [0, C) where centers are given."""
@@ -141,7 +141,7 @@ def angle_statistics(
     given = np.asarray(embeddings)
     unit = unit_rows(given)
     weights = None if centers is None else _checked_centers(centers, unit.shape[1])
-    checked = _checked_labels(labels, len(unit), weights)
+    checked = checked_labels(labels, len(unit), weights)
     order, start, end = by_identity(checked)
 
     names, means, intra_sum, samples = [], [], 0.0, 0
@@ -156,7 +156,7 @@ def angle_statistics(
         first = np.flatnonzero(np.diff(checked[rows], prepend=-1))
         mean = unit_rows(np.add.reduceat(summed, first, axis=0))
         sizes = np.diff(first, append=rows.size)
-        intra_sum += float(_angle_deg(unit_part, np.repeat(mean, sizes, axis=0)).sum())
+        intra_sum += float(angle_deg(unit_part, np.repeat(mean, sizes, axis=0)).sum())
         samples += rows.size
         names.append(checked[rows[first]])
         means.append(mean)
@@ -170,7 +170,7 @@ def angle_statistics(
     each = np.arange(classes.size)
     w_ec = w_inter = None
     if weights is not None:
-        w_ec = float(_angle_deg(weights[classes], own).mean())
+        w_ec = float(angle_deg(weights[classes], own).mean())
         w_inter = float(_nearest_other(weights, weights, np.arange(len(weights))).mean())
     return AngleStatistics(
         w_ec=w_ec,
@@ -202,13 +202,13 @@ def target_angles(
     """
     unit = unit_rows(np.asarray(embeddings).astype(np.float64))
     weights = _checked_centers(centers, unit.shape[1])
-    checked = _checked_labels(labels, len(unit), weights)
+    checked = checked_labels(labels, len(unit), weights)
     if len(weights) < 2:
         raise ValueError("one center has no other next to it; pass two or more.")
     theta = np.empty(len(unit))
     for start in range(0, len(unit), ROWS):
         part = slice(start, start + ROWS)
-        theta[part] = _angle_deg(unit[part], weights[checked[part]])
+        theta[part] = angle_deg(unit[part], weights[checked[part]])
     return theta, _nearest_other(unit, weights, checked)
 
 

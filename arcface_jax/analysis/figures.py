@@ -119,6 +119,21 @@ class PairHistograms:
     impostor: ArrayLike
 
 
+@dataclass(frozen=True, kw_only=True)
+class SubcenterHistograms:
+    """Histograms of the angles of images to the dominant one of their class's several centres.
+
+    Attributes:
+      edges_deg: float[K + 1], ascending bin edges in degrees.
+      on_dominant: number[K], counts of images that are nearest to the dominant centre.
+      on_other: number[K], counts of images that are nearest to another centre of their class.
+    """
+
+    edges_deg: ArrayLike
+    on_dominant: ArrayLike
+    on_other: ArrayLike
+
+
 def margin_color(name: str) -> str:
     """Colour of a margin, the same in every figure.
 
@@ -399,6 +414,55 @@ def pair_angle_histograms(points: Mapping[str, PairHistograms], *, columns: int 
     return figure
 
 
+@_styled
+def subcenter_histograms(
+    histograms: SubcenterHistograms, *, threshold_deg: float = 75.0, title: str = ""
+) -> Figure:
+    """Angles to the dominant centre of images on it (above) and on other centres (below).
+
+    Both panels show shares of all images, each scaled to its own peak; what lies to the right of
+    the dashed line is dropped by `arcface_jax.analysis.drop_rule`.
+
+    Raises:
+      ValueError: counts that do not fit the edges.
+
+    Source: Deng et al., Sub-center ArcFace (ECCV 2020), section 3.3.
+
+    >>> subcenter_histograms(SubcenterHistograms(
+    ...     edges_deg=[0.0, 75.0, 180.0], on_dominant=[6, 1], on_other=[1, 2]))
+    <Figure size 800x450 with 2 Axes>
+    """
+    counts = (histograms.on_dominant, histograms.on_other)
+    _check_counts("the images", histograms.edges_deg, *counts)
+    total = float(np.sum(np.asarray(counts, np.float64))) or 1.0
+    figure = _new_figure(_WIDTH, 4.5)
+    rows: Any = figure.subplots(2, 1, sharex=True)
+    names = ("the dominant centre", "another centre of the class")
+    # No bar lies on both sides of the threshold.
+    width = next((degrees for degrees in (2.0, 3.0) if threshold_deg % degrees == 0), 1.0)
+    for axes, values, name, color in zip(rows, counts, names, (OWN, OTHER), strict=True):
+        share, edges = _share(values, histograms.edges_deg, width_deg=width)
+        images = float(np.sum(np.asarray(values, np.float64)))
+        share *= images / total
+        axes.stairs(share, edges, fill=True, color=color, alpha=0.45)
+        axes.stairs(share, edges, color=color, linewidth=1.4)
+        axes.axvspan(threshold_deg, 180.0, color=RULE, alpha=0.5, zorder=0.5, linewidth=0)
+        axes.axvline(threshold_deg, color=INK, linewidth=1.2, linestyle=_DASHES[1])
+        axes.set_ylim(bottom=0.0)
+        axes.set_title(
+            f"nearest to {name}: {images:,.0f} images, {100 * images / total:.3g} %", loc="left"
+        )
+    figure.supylabel("all images (% per degree)", fontsize=9)
+    rows[0].set_xlim(*_angle_range([histograms]))
+    rows[1].set_xticks(np.arange(0, rows[0].get_xlim()[1] + 1, 15))
+    rows[1].set_xlabel("angle to the dominant centre (degrees)")
+    if title:
+        figure.suptitle(title, fontweight="bold", fontsize=10)
+    dropped = Patch(color=RULE, alpha=0.5, label=f"dropped: {threshold_deg:g}° and more")
+    figure.legend(handles=[dropped], loc="outside upper right")
+    return figure
+
+
 def png(figure: Figure, *, dpi: int = 150) -> bytes:
     """The figure as a PNG file's bytes; the same figure gives the same bytes.
 
@@ -517,10 +581,12 @@ def _check_phases(label: str, histograms: ThetaHistograms) -> None:
     _check_counts(label, histograms.edges_deg, *counts)
 
 
-def _share(counts: ArrayLike, edges_deg: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Per cent of the samples per degree, in bins of about 2 degrees, and their edges."""
+def _share(
+    counts: ArrayLike, edges_deg: ArrayLike, *, width_deg: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per cent of the samples per degree, in bins of about ``width_deg``, and their edges."""
     counts, edges = np.asarray(counts, np.float64), np.asarray(edges_deg, np.float64)
-    merge = max(1, round(2.0 * counts.size / float(edges[-1] - edges[0])))
+    merge = max(1, round(width_deg * counts.size / float(edges[-1] - edges[0])))
     if counts.size % merge == 0:
         counts, edges = counts.reshape(-1, merge).sum(axis=1), edges[::merge]
     total = counts.sum()
@@ -557,13 +623,15 @@ def _draw_two(
 
 
 def _angle_range(
-    histograms: Iterable[ThetaHistograms | PairHistograms],
+    histograms: Iterable[ThetaHistograms | PairHistograms | SubcenterHistograms],
 ) -> tuple[float, float]:
     """From 0 to the first multiple of 30 degrees above 99.95 % of every histogram, 120 at least."""
     last = 120.0
     for point in histograms:
         if isinstance(point, ThetaHistograms):
             counts = [*point.target.values(), *point.nearest_wrong.values()]
+        elif isinstance(point, SubcenterHistograms):
+            counts = [point.on_dominant, point.on_other]
         else:
             counts = [point.genuine, point.impostor]
         edges = np.asarray(point.edges_deg, np.float64)

@@ -12,11 +12,12 @@ ROWS = 65_536
 SHORTEST = 1e-12
 
 
-def unit_rows(embeddings: ArrayLike) -> NDArray[Any]:
+def unit_rows(embeddings: ArrayLike, *, first: int = 0) -> NDArray[Any]:
     """Rows of unit length, normalised in float64; a row no longer than 1e-12 becomes zero.
 
     Args:
       embeddings: float[N, D] of any length; NumPy, JAX (bfloat16 too) or nested lists.
+      first: number that the error gives to row 0, for callers who pass a part at a time.
 
     Returns:
       float32[N, D], or float64[N, D] for float64 embeddings.
@@ -41,7 +42,7 @@ def unit_rows(embeddings: ArrayLike) -> NDArray[Any]:
         bad = np.flatnonzero(~np.isfinite(largest))
         if bad.size:
             raise ValueError(
-                f"embeddings[{start + bad[0]}] holds NaN or infinity; a ROC would hide it: "
+                f"embeddings[{first + start + bad[0]}] holds NaN or infinity; a ROC would hide it: "
                 "find the image of this row, or lower the learning rate if training diverged."
             )
         # Squares of entries beyond 1e154 overflow; those of rows / largest do not.

@@ -46,7 +46,9 @@ def initial_centers(
 
     def rows(key: Array, first: ArrayLike) -> Array:
         classes = first + jnp.arange(block)
-        drawn = jax.vmap(lambda c: jax.random.normal(jax.random.fold_in(key, c), shape))(classes)
+        drawn = jax.vmap(
+            lambda c: jax.random.normal(jax.random.fold_in(key, c), shape, jnp.float32)
+        )(classes)
         exists = (classes < num_classes).reshape(-1, *(1 for _ in shape))
         return jnp.where(exists, STD * drawn, 0.0)
 
@@ -57,7 +59,7 @@ def initial_centers(
             new = rows(key, first + start).astype(centers.dtype)
             return jax.lax.dynamic_update_slice_in_dim(centers, new, start, 0)
 
-        empty = varying_like(jnp.zeros((held, *shape)), first)
+        empty = varying_like(jnp.zeros((held, *shape), jnp.float32), first)
         return jax.lax.fori_loop(0, -(-held // block), fill, empty)
 
     if mesh is None:

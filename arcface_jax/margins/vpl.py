@@ -77,7 +77,7 @@ class VPL(Wrapper):
         """Unit features drawn once, none of them seen."""
         if num_classes is None or embedding_dim is None:
             raise ValueError("vpl keeps a feature per class; pass init_state(C, D).")
-        drawn = jax.random.normal(jax.random.key(0), (num_classes, embedding_dim))
+        drawn = jax.random.normal(jax.random.key(0), (num_classes, embedding_dim), jnp.float32)
         # Longer ago than any window, so that the gate stays shut until a feature is seen.
         never = jnp.full(num_classes, jnp.iinfo(jnp.int32).min // 2, jnp.int32)
         return {"queue": geometry.unit(drawn), "seen": never, "step": jnp.zeros((), jnp.int32)}

@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     config.data.validation_fraction = 0.0
     config.data.validation_groups = 0
     config.data.evaluate_on = "test"  # or "validation"
+    # A cleaned.csv of experiments.clean: training images that it does not keep are left out.
+    config.data.keep = ""
     config.data.workers = 0  # 0: threads; n: n processes that decode and augment
 
     config.augmentation = ConfigDict()

@@ -30,6 +30,12 @@ def pair_point():
     return figures.PairHistograms(edges_deg=EDGES, genuine=counts(40), impostor=counts(85))
 
 
+def subcenter_point():
+    return figures.SubcenterHistograms(
+        edges_deg=EDGES, on_dominant=counts(40, size=3000), on_other=counts(85)
+    )
+
+
 def curves(names):
     return {name: (ANGLES, np.cos(np.radians(ANGLES)) - 0.1 * k) for k, name in enumerate(names)}
 
@@ -45,6 +51,7 @@ EVERY_FIGURE = {
     "pair_angle_histograms": lambda: figures.pair_angle_histograms(
         {f"point {k}": pair_point() for k in range(4)}
     ),
+    "subcenter_histograms": lambda: figures.subcenter_histograms(subcenter_point()),
 }
 every_figure = pytest.mark.parametrize("name", EVERY_FIGURE)
 
@@ -130,6 +137,27 @@ def test_histograms_are_shares_that_add_up_to_one():
     for patch in axes.patches:
         values, edges, _ = patch.get_data()  # type: ignore[attr-defined]
         assert np.sum(values * np.diff(edges)) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("threshold", [70.0, 75.0, 77.0])
+def test_subcenter_panels_share_a_total_and_no_bar_crosses_the_threshold(threshold):
+    figure = figures.subcenter_histograms(subcenter_point(), threshold_deg=threshold)
+    total = 0.0
+    for axes in figure.axes:
+        values, edges, _ = axes.patches[0].get_data()  # type: ignore[attr-defined]
+        assert threshold in edges
+        total += np.sum(values * np.diff(edges))
+    assert total == pytest.approx(100.0)
+    assert [axes.get_title(loc="left").split(": ")[1] for axes in figure.axes] == [
+        "3,000 images, 75 %",
+        "1,000 images, 25 %",
+    ]
+
+
+def test_subcenter_panels_may_be_empty():
+    nothing = np.zeros(180)
+    point = figures.SubcenterHistograms(edges_deg=EDGES, on_dominant=nothing, on_other=nothing)
+    figures.png(figures.subcenter_histograms(point, title="nobody"))
 
 
 def test_a_few_outliers_do_not_widen_the_axis():

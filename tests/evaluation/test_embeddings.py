@@ -37,6 +37,11 @@ def test_first_bad_row_is_named(bad):
         unit_rows(x)
 
 
+def test_rows_of_a_part_are_named_by_their_number_in_the_whole():
+    with pytest.raises(ValueError, match=r"embeddings\[1001\]"):
+        unit_rows([[1.0], [np.nan]], first=1000)
+
+
 def test_embeddings_are_a_matrix():
     with pytest.raises(ValueError, match=r"\[N, D\], got shape \(3,\)"):
         unit_rows(np.ones(3))

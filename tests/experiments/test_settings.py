@@ -73,6 +73,10 @@ def test_a_margin_gets_only_what_it_takes():
         (dict(data__evaluate_on="validation"), "needs identities to evaluate"),
         (dict(data__evaluate_on="train"), "it is 'test' or 'validation'"),
         (
+            dict(data__keep="/nonexistent/cleaned.csv"),
+            "data.keep=/nonexistent/cleaned.csv is no file",
+        ),
+        (
             dict(data__validation_fraction=0.1, data__validation_groups=2),
             "set one of them",
         ),

@@ -23,7 +23,6 @@ GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/margin_losses.j
 
 # Their sums over classes would not be those of a sample.
 WHOLE = {"adacos", "p2sgrad", "sphereface2", "vpl"}
-SAMPLED = [name for name in af.MARGINS if name not in WHOLE]
 KEY = jax.random.key(7)
 EIGHT = 8
 
@@ -133,14 +132,6 @@ def test_devices_draw_apart_from_one_another():
 
 
 # ------------------------------------------------------------------ the loss
-
-
-@pytest.mark.parametrize("name", SAMPLED)
-def test_all_classes_at_rate_one_are_the_dense_head(name):
-    margin = ROWS[name].margin
-    batch = testing.make_batch(margin)
-    expected = value_and_gradients(margin, batch, "dense")
-    assert_close(value_and_gradients(margin, batch, Sampled(rate=1.0, head=Dense())), expected)
 
 
 @pytest.mark.parametrize("inner", [Dense(), Fused(block=4)], ids=["dense", "fused"])

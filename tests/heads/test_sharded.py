@@ -43,13 +43,6 @@ def assert_sharded_is_dense(margin, head, **changed):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * largest)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", af.MARGINS)
-def test_every_margin_equals_dense(name):
-    head = Sharded(mesh=make_mesh(2, 2), local=Fused(block=2))
-    assert_sharded_is_dense(ROWS[name].margin, head)
-
-
 @pytest.mark.parametrize("local", [Dense(), Fused(block=3)], ids=["dense", "fused"])
 @pytest.mark.parametrize(("data", "classes"), [(1, 1), (1, 2), (1, 4), (1, 8), (2, 4)])
 @pytest.mark.parametrize("name", ["arcface", "adaface", "curricularface"])
