@@ -33,7 +33,7 @@ make install   the environment .venv, with all that the other targets need
 make demo      a small margin sweep on built-in data and its report, in runs/demo
 make test      every test, the slow ones too
 make lint      ruff and pyright
-make repro     the sweeps of the paper on Omniglot and LFW, and their reports, in runs/
+make repro     every head with every margin; the paper's sweeps on Omniglot and LFW, in runs/
 make peers     .venv-peers: PyTorch and others, to compare with in tests and benchmarks
 make clean     removes environments, caches and builds; keeps runs/
 endef
@@ -83,6 +83,7 @@ lint: install
 REPRO := omniglot_margins lfw_margins
 
 repro: install
+	$(PYTHON) -m pytest tests/heads/test_every_head.py --whole-cross -n auto --timeout=1800
 	@set -e; for name in $(REPRO); do \
 	  $(PYTHON) -m experiments.sweep --config=experiments/configs/$$name.py --workdir=runs/$$name; \
 	  $(PYTHON) -m experiments.report --workdir=runs/$$name; \

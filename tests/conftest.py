@@ -40,6 +40,14 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leaves the whole cross out of the usual run."""
+    if not config.getoption("--whole-cross"):
+        left_out = [item for item in items if item.get_closest_marker("whole_cross")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture
 def strict_dtypes():
     """No implicit promotion of types, for the library's own maths; optax does not bear it."""

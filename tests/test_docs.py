@@ -34,6 +34,13 @@ def test_every_reading_in_the_page_of_losses_can_be_constructed():
             assert isinstance(eval(f"af.{call}"), af.MarginRule)  # noqa: S307
 
 
+def test_the_examples_of_the_readme_run():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        exec(block, names)  # noqa: S102
+        assert names["losses"].shape == (8,)
+
+
 @pytest.fixture
 def example(tmp_path, monkeypatch):
     """The page's files, written where they can be imported."""

@@ -40,7 +40,7 @@ def heads(*, whole_cross):
 
 
 def value_and_gradients(margin, batch, where, heads):
-    """For each head (losses, next state, gradients to all that is trained), compiled at once."""
+    """For each head (losses, next state, gradients to all that is trained), compiled."""
     trained = {
         name: getattr(batch, name)
         for name in ("embeddings", "centers", "bias", "params")
@@ -55,7 +55,7 @@ def value_and_gradients(margin, batch, where, heads):
         grads, (losses, state) = jax.grad(total, has_aux=True)(trained)
         return losses, state, grads
 
-    return jax.jit(lambda: {name: of_head(head) for name, head in heads.items()})()
+    return {name: jax.jit(of_head, static_argnums=0)(head) for name, head in heads.items()}
 
 
 def assert_heads_equal_float64(margin, *, classes, heads):
@@ -92,11 +92,10 @@ def test_every_margin_is_the_same_on_every_head(name, classes):
     assert_heads_equal_float64(ROWS[name].margin, classes=classes, heads=heads(whole_cross=False))
 
 
+@pytest.mark.whole_cross
 @pytest.mark.parametrize("classes", [1, 7, 1000, 10_007])
 @pytest.mark.parametrize("name", ROWS)
-def test_the_whole_cross(name, classes, request):
-    if not request.config.getoption("--whole-cross"):
-        pytest.skip("one of 188 parts that take an hour together; `make repro` runs them")
+def test_the_whole_cross(name, classes):
     margin = ROWS[name].margin
     try:
         large_batch(margin, rows=1, classes=classes)
