@@ -66,7 +66,9 @@ def main() -> None:
                 depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), embedding_dim=DIM, image_size=SIZE
             ),
             num_classes=options.classes,
-            schedule=ScheduleConfig(name="constant", steps=options.steps),
+            schedule=ScheduleConfig(
+                name="constant", steps=options.steps, warmup=options.steps // 2
+            ),
             head=sampled,
         )
     )

@@ -81,7 +81,7 @@ def restore(directory: Path, settings: Settings, *, num_classes: int) -> tuple[P
     with Checkpoints(
         directory / "checkpoints", every=settings.checkpoint_every, program=program
     ) as checkpoints:
-        state = checkpoints.restore(program.packed_shapes(settings.hyper))
+        state = checkpoints.restore(program.shapes(settings.hyper))
     if state is None:
         raise FileNotFoundError(_no_checkpoint(directory))
     return program, state

@@ -132,7 +132,7 @@ def run_point(
         with Checkpoints(
             directory / "checkpoints", every=settings.checkpoint_every, program=program
         ) as checkpoints:
-            state = checkpoints.restore(program.packed_shapes(settings.hyper), stream)
+            state = checkpoints.restore(program.shapes(settings.hyper), stream)
             state = state or program.init(settings.hyper, seed=settings.seed)
             done = int(state.step)
             histograms.at_step(done, state)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from arcface_jax.training.class_rows import ClassRows
 from arcface_jax.training.program import Program
 from arcface_jax.training.state import TrainState
 
@@ -21,8 +22,8 @@ class Checkpoints:
       directory: created if absent.
       every: steps between two checkpoints.
       keep: how many of the newest stay.
-      program: whose states are packed when saved and unpacked when restored, so that a checkpoint
-        fits any number of devices; None saves states as they are.
+      program: whose states these are: what has a row per class is saved as `ClassRows`, for any
+        number of devices. None saves states as they are.
     """
 
     def __init__(
@@ -50,9 +51,7 @@ class Checkpoints:
             return False
         if self.latest == step:
             return False
-        if self._program is not None:
-            state = self._program.packed(state)
-        saved: dict[str, Any] = {"state": _plain(state)}
+        saved = self._parts(state)
         if hasattr(batches, "get_state"):
             saved["data"] = batches.get_state()
         return self._checkpointer.save_checkpointables(step, saved, force=force)
@@ -66,7 +65,7 @@ class Checkpoints:
     def restore(self, like: TrainState, batches: Any = None) -> TrainState | None:
         """The newest state, laid out like ``like``; moves ``batches`` to its place.
 
-        ``like`` is a state or, cheaper, `Program.packed_shapes`. Returns None where there is no
+        ``like`` is a state or, cheaper, `Program.shapes`. Returns None where there is no
         checkpoint.
 
         Raises:
@@ -74,30 +73,32 @@ class Checkpoints:
         """
         if self.latest is None:
             return None
-        wanted = {"state": _plain(like)}
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted
-        )
-        loaded = self._checkpointer.load_checkpointables(
-            abstract_checkpointables={**abstract, "data": None}
-            if hasattr(batches, "set_state")
-            else abstract
-        )
+        wanted = self._parts(like)
+        abstract = wanted | {
+            "state": jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                wanted["state"],
+            )
+        }
+        if hasattr(batches, "set_state"):
+            abstract["data"] = None
+        loaded = self._checkpointer.load_checkpointables(abstract_checkpointables=abstract)
         if hasattr(batches, "set_state"):
             batches.set_state(loaded["data"])
-        state = _typed(loaded["state"], like)
-        return state if self._program is None else self._program.unpacked(state)
+        rows = loaded["classes"].arrays if "classes" in loaded else {}
+        return _typed(loaded["state"] | rows, like)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the arrays of the newest checkpoint, by their path in the state.
-
-        Raises:
-          FileNotFoundError: there is no checkpoint.
-        """
-        if self.latest is None:
-            raise FileNotFoundError("no checkpoint is here yet.")
-        metadata = self._checkpointer.checkpointables_metadata(self.latest).metadata
-        return {name: tuple(array.shape) for name, array in metadata["state"].items()}
+    def _parts(self, state: TrainState) -> dict[str, Any]:
+        """What Orbax saves of a state, each part in its own way."""
+        leaves = _plain(state)
+        if self._program is None:
+            return {"state": leaves}
+        flags = jax.tree_util.tree_leaves_with_path(self._program.by_class(state))
+        by_class = {jax.tree_util.keystr(path) for path, flag in flags if flag}
+        rows = {name: leaf for name, leaf in leaves.items() if name in by_class}
+        rest = {name: leaf for name, leaf in leaves.items() if name not in by_class}
+        classes = self._program.config.num_classes
+        return {"state": rest, "classes": ClassRows(rows, num_classes=classes)}
 
     def close(self) -> None:
         """Waits for what is being written."""

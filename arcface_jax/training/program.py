@@ -161,15 +161,15 @@ class Program:
         )
         return self._placed(state)
 
-    def _by_class(self, state: TrainState, *, rows: int) -> TrainState:
-        """True for each array of ``state`` that has a row for each of ``rows`` classes."""
+    def by_class(self, state: TrainState) -> TrainState:
+        """True for each array of ``state`` that has a row per class, and maybe rows of padding."""
         trained = (state.params, state.head, state.margin_params)
         nothing = jax.tree.map(lambda _: False, state)
         return dataclasses.replace(
             nothing,
             head=jax.tree.map(lambda _: True, state.head),
             margin_state=jax.tree.map(
-                lambda x: x.ndim > 0 and x.shape[0] == rows, state.margin_state
+                lambda x: x.ndim > 0 and x.shape[0] == self._rows, state.margin_state
             ),
             term_state=jax.tree.map(lambda _: True, state.term_state),
             optimizer=optax.tree_map_params(
@@ -189,58 +189,21 @@ class Program:
         return jax.tree.map(
             lambda x, by_class: place(x, mesh, classes_spec() if by_class else P()),
             state,
-            self._by_class(state, rows=self._rows),
+            self.by_class(state),
         )
 
-    def _packed_spec(self, shape: tuple[int, ...]) -> P:
-        """Where an array of C rows lies: if they do not divide, its last axis is cut if that does.
-
-        Most often that is the embedding's.
-        """
-        if self._rows == self.config.num_classes:
-            return classes_spec()
-        if len(shape) > 1 and padded(shape[-1], self._mesh) == shape[-1]:
-            return P(*(None,) * (len(shape) - 1), *classes_spec())
-        return P()
-
-    def packed(self, state: TrainState) -> TrainState:
-        """``state`` with exactly C rows of classes, as checkpoints hold it for any devices."""
-        mesh, classes = self._mesh, self.config.num_classes
-        if mesh is None or self._rows == classes:
-            return state
-        by_class = self._by_class(state, rows=self._rows)
-
-        def cut(x: Array, by_class: bool) -> Array:
-            return place(x[:classes], mesh, self._packed_spec(x.shape)) if by_class else x
-
-        return jax.jit(lambda state: jax.tree.map(cut, state, by_class))(state)
-
-    def unpacked(self, state: TrainState) -> TrainState:
-        """The state that `packed` made, with rows of padding and on this program's devices."""
-        classes = self.config.num_classes
-        short = self._rows - classes
-        if not short:
-            return state
-        by_class = self._by_class(state, rows=classes)
-
-        def extended(x: Array, by_class: bool) -> Array:
-            return jnp.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1)) if by_class else x
-
-        return jax.jit(lambda state: self._placed(jax.tree.map(extended, state, by_class)))(state)
-
-    def packed_shapes(self, hyper: Hyper) -> TrainState:
-        """Shapes, types and places of a packed state, without making one."""
+    def shapes(self, hyper: Hyper) -> TrainState:
+        """Shapes, types and places of a state, without making one."""
         state = jax.eval_shape(lambda: self.init(hyper, seed=0))
 
         def shape(x: Any, by_class: bool) -> jax.ShapeDtypeStruct:
-            whole = (self.config.num_classes, *x.shape[1:]) if by_class else x.shape
             if self._mesh is None:
                 place = SingleDeviceSharding(jax.devices()[0])
             else:
-                place = NamedSharding(self._mesh, self._packed_spec(whole) if by_class else P())
-            return jax.ShapeDtypeStruct(whole, x.dtype, sharding=place)
+                place = NamedSharding(self._mesh, classes_spec() if by_class else P())
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
-        return jax.tree.map(shape, state, self._by_class(state, rows=self._rows))
+        return jax.tree.map(shape, state, self.by_class(state))
 
     def centers(self, state: TrainState) -> np.ndarray:
         """The centres as they are trained, float[C, D] or float[C, K, D], without padding."""
