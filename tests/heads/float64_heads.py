@@ -35,6 +35,9 @@ def large_batch(margin, *, rows, classes, dim=16, dtype=jnp.float32):
     )
 
 
-def allowed_difference(losses, scale):
-    """Of float32 losses to those of float64."""
-    return CE * np.maximum(np.abs(losses), 0.05 * (1.0 if scale is None else scale))
+def allowed_difference(losses, batch):
+    """Of float32 losses to those of float64; without a scale the embedding's length is it."""
+    scale = batch.scale
+    if scale is None:
+        scale = np.linalg.norm(np.asarray(batch.embeddings), axis=1)
+    return CE * np.maximum(np.abs(losses), 0.05 * scale)

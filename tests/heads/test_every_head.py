@@ -73,7 +73,7 @@ def assert_heads_equal_float64(margin, *, classes, heads):
     for name, got in value_and_gradients(margin, batch, where, heads).items():
         wanted_losses, wanted_state, wanted_grads = expected
         losses, state, grads = got
-        far = np.abs(losses - wanted_losses) > allowed_difference(wanted_losses, batch.scale)
+        far = np.abs(losses - wanted_losses) > allowed_difference(wanted_losses, batch)
         assert not far.any(), f"{name}: losses {losses[far]}, not {wanted_losses[far]}"
         for array, wanted in zip(
             jax.tree.leaves((state, grads)),
