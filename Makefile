@@ -63,8 +63,8 @@ install: .venv/installed
 .venv/installed: setup.cfg pyproject.toml .venv/bin/python
 	@: $(info installing into .venv; the first time takes minutes)
 	@if $(PYTHON) -c 'import pip' 2>/dev/null; \
-	then $(PYTHON) -m pip install --quiet -e '.[test,report,jpeg]'; \
-	else uv pip install --quiet --python $(PYTHON) -e '.[test,report,jpeg]'; \
+	then $(PYTHON) -m pip install --quiet -e '.[test,report,jpeg,export]'; \
+	else uv pip install --quiet --python $(PYTHON) -e '.[test,report,jpeg,export]'; \
 	fi
 	@: > $@
 

@@ -68,7 +68,9 @@ def clean(
         )
     output = command_line.writable("output", output or directory / "cleaned")
     train = load_images(settings.data, data_dir=data_dir, manual_dir=manual_dir).train
-    program, state = restore(directory, settings, num_classes=train.num_classes)
+    program, state = restore(
+        directory, settings, num_classes=train.num_classes, aligned=train.aligned
+    )
     embeddings = embed_dataset(program, state, train, batch_size=settings.evaluation.batch_size)
     statistics = subcenter_statistics(embeddings, train.labels, program.centers(state))
     keep = drop_rule(statistics, threshold_deg=threshold_deg).keep

@@ -136,12 +136,18 @@ def overridden() -> list[str]:
     return list(config_flags.get_override_values(flags.FLAGS["config"]))
 
 
-def run(main: Callable[[list[str]], None], *, more_help: Callable[[], str] | None = None) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    more_help: Callable[[], str] | None = None,
+    resumes: bool = True,
+) -> None:
     """Runs ``main`` under absl; mistakes of the user end in one line and exit code 2.
 
     Args:
       main: takes the words that are no flags.
       more_help: what --help prints below the entry point's docstring.
+      resumes: whether the same command, stopped and run again, goes on where it was.
     """
     prefer_fast_cpu_convolutions()
     keep_compiled_programs()
@@ -162,7 +168,8 @@ def run(main: Callable[[list[str]], None], *, more_help: Callable[[], str] | Non
         try:
             main(argv)
         except KeyboardInterrupt as interrupt:
-            sys.stderr.write("\nstopped; the same command goes on from here.\n")
+            again = "goes on from here" if resumes else "begins from the start"
+            sys.stderr.write(f"\nstopped; the same command {again}.\n")
             sys.stderr.flush()
             # Data threads would be waited for.
             os._exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))

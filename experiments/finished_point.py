@@ -70,14 +70,16 @@ def saved_settings(point: Point) -> Settings:
         ) from None
 
 
-def restore(directory: Path, settings: Settings, *, num_classes: int) -> tuple[Program, TrainState]:
+def restore(
+    directory: Path, settings: Settings, *, num_classes: int, aligned: bool
+) -> tuple[Program, TrainState]:
     """The program and the last state of the point in ``directory``.
 
     Raises:
       FileNotFoundError: there is no checkpoint.
       ValueError: it does not fit the settings.
     """
-    program = Program(program_config(settings, num_classes=num_classes))
+    program = Program(program_config(settings, num_classes=num_classes, aligned=aligned))
     with Checkpoints(
         directory / "checkpoints", every=settings.checkpoint_every, program=program
     ) as checkpoints:

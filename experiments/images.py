@@ -25,6 +25,7 @@ class Images(NamedTuple):
                 "name": dataset.name,
                 "images": len(dataset),
                 "identities": dataset.num_classes,
+                "aligned": dataset.aligned,
             }
             for part, dataset in zip(self._fields, self, strict=True)
         }

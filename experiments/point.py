@@ -31,6 +31,7 @@ from arcface_jax.training import (
 from arcface_jax.training.records import Progress
 from experiments.files import write_arrays, write_json
 from experiments.images import Images, listed_pairs
+from experiments.initial_weights import initial_weights
 from experiments.provenance import now, provenance
 from experiments.settings import Settings
 
@@ -54,11 +55,13 @@ class Programs:
         return sum(program.traces["train_step"] for program in self._programs.values())
 
 
-def program_config(settings: Settings, *, num_classes: int) -> ProgramConfig:
-    """What a point compiles for."""
+def program_config(settings: Settings, *, num_classes: int, aligned: bool) -> ProgramConfig:
+    """What a point compiles for; ``aligned``: whether its data set places faces itself."""
     return ProgramConfig(
         model=settings.model,
         num_classes=num_classes,
+        preprocessing=settings.contract(aligned=aligned),
+        frozen=settings.freeze_backbone,
         schedule=settings.schedule,
         momentum=settings.momentum,
         head=settings.head.make(),
@@ -116,7 +119,9 @@ def run_point(
     write_json(directory / "config.json", config)
     started, clock = now(), time.perf_counter()
     compiled = programs.train_step_compilations
-    program = programs.find(program_config(settings, num_classes=images.train.num_classes))
+    program = programs.find(
+        program_config(settings, num_classes=images.train.num_classes, aligned=images.train.aligned)
+    )
     pairs = listed_pairs(settings.evaluation.pairs, images.test, manual_dir=manual_dir)
     histograms = _Histograms(settings, directory / "angles.npz", program, images.train)
 
@@ -133,7 +138,9 @@ def run_point(
             directory / "checkpoints", every=settings.checkpoint_every, program=program
         ) as checkpoints:
             state = checkpoints.restore(program.shapes(settings.hyper), stream)
-            state = state or program.init(settings.hyper, seed=settings.seed)
+            state = state or program.init(
+                settings.hyper, seed=settings.seed, backbone=_first_weights(settings)
+            )
             done = int(state.step)
             histograms.at_step(done, state)
             with JsonLines(directory / "metrics.jsonl", keep_until=done + 1) as metrics:
@@ -171,6 +178,10 @@ def run_point(
     )
     write_json(directory / "result.json", result)
     return result
+
+
+def _first_weights(settings: Settings) -> Any:
+    return initial_weights(settings.init_from).model if settings.init_from else None
 
 
 def _evaluate(

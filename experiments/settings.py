@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from arcface_jax.data.augmentation import Augmentation
 from arcface_jax.heads import Dense, Fused, Head, Sampled, Sharded
 from arcface_jax.known_names import unknown_name
 from arcface_jax.margins import MARGINS, MarginRule
-from arcface_jax.models import MODELS, IResNetConfig
+from arcface_jax.models import BackboneConfig, Preprocessing
+from arcface_jax.models.preprocessing import FLIPS
 from arcface_jax.parallel import make_mesh
 from arcface_jax.training import Hyper, ScheduleConfig
 from arcface_jax.training.terms import NEEDS_ONE_CENTER
+from experiments.initial_weights import initial_weights
+from experiments.model_fields import check_weights, make_model
 
 HEAD_NAMES = ("dense", "fused", "sharded", "sampled")
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class DataSettings:
     name: str
     size: int
     channels: int
+    aligned: bool
     train: str
     test: str
     options: tuple[tuple[str, Any], ...]
@@ -106,12 +108,15 @@ class EvaluationSettings:
     """How unseen identities are evaluated; fields as in configs/base.py."""
 
     batch_size: int
+    flip: str
     pairs: str
     max_images_per_identity: int
     resamples: int
     angle_images: int
 
     def __post_init__(self):
+        if self.flip not in FLIPS:
+            raise unknown_name("evaluation.flip", self.flip, FLIPS)
         for name in ("batch_size", "angle_images"):
             _check_at_least(f"evaluation.{name}", getattr(self, name), 1)
         for name in ("resamples", "max_images_per_identity"):
@@ -125,7 +130,9 @@ class Settings:
     seed: int
     data: DataSettings
     augmentation: Augmentation
-    model: IResNetConfig
+    model: BackboneConfig
+    init_from: str
+    freeze_backbone: bool
     margin: MarginRule
     scale: float | None
     terms: tuple[tuple[str, float], ...]
@@ -145,6 +152,16 @@ class Settings:
             _check_at_least(name, getattr(self, name), 1)
         if self.batch_size < 2:
             raise ValueError("batch_size=1 leaves batch normalisation without a variance.")
+        if self.model.norm_group and self.batch_size % self.model.norm_group:
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide into groups of model.norm_group="
+                f"{self.model.norm_group}."
+            )
+        if self.freeze_backbone and not self.init_from:
+            raise ValueError(
+                "freeze_backbone=True trains the head on a network that nothing has trained; set "
+                "init_from, or leave it out."
+            )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate={self.learning_rate} must be positive.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -180,6 +197,29 @@ class Settings:
                     f"terms.{name}={weight} is between one centre per class and others; this "
                     f"margin has {self.margin.centers_per_class} of each class."
                 )
+
+    def contract(self, *, aligned: bool) -> Preprocessing:
+        """What the network's images are; ``aligned``: whether the data set places faces itself.
+
+        Raises:
+          ValueError: the images are not what the weights of init_from want.
+        """
+        aligned = aligned or self.data.aligned
+        if not self.init_from:
+            return Preprocessing(
+                size=self.data.size,
+                colors="RGB" if self.data.channels == 3 else "grey",
+                alignment="five_points" if aligned else "none",
+                flip=self.evaluation.flip,
+            )
+        contract = initial_weights(self.init_from).preprocessing
+        if contract.alignment == "five_points" and not aligned:
+            raise ValueError(
+                f"init_from={self.init_from} was trained on faces on the five-point template, and "
+                f"{self.data.name} does not say that its images are; set data.aligned=True if they "
+                "are, or align them first."
+            )
+        return dataclasses.replace(contract, flip=self.evaluation.flip)
 
     @property
     def hyper(self) -> Hyper:
@@ -236,17 +276,16 @@ def make_settings(config: ConfigDict) -> Settings:
     values = config.to_dict()
     data = values["data"]
     data["options"] = tuple(sorted(data["options"].items()))
-    model = dict(values["model"])
-    name, dtype = model.pop("name"), model.pop("dtype")
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    if dtype not in DTYPES:
-        raise unknown_name("model.dtype", dtype, DTYPES)
+    model = make_model(values["model"], size=data["size"], channels=data["channels"])
+    if source := values["init_from"]:
+        check_weights(model, initial_weights(source).model.config, source=source)
     margin = dict(values["margin"])
     flat = {
         key: values[key]
         for key in (
             "seed",
+            "init_from",
+            "freeze_backbone",
             "scale",
             "steps",
             "batch_size",
@@ -261,15 +300,7 @@ def make_settings(config: ConfigDict) -> Settings:
         **flat,
         data=DataSettings(**data),
         augmentation=Augmentation(**values["augmentation"]),
-        model=IResNetConfig(
-            **{
-                **MODELS[name],
-                **{key: value for key, value in model.items() if value is not None},
-                "image_size": data["size"],
-                "channels": data["channels"],
-                "dtype": DTYPES[dtype],
-            }
-        ),
+        model=model,
         margin=make_margin(margin.pop("name"), margin),
         terms=tuple(sorted(values["terms"].items())),
         head=HeadSettings(**values["head"]),

@@ -281,6 +281,7 @@ def join(parts: Sequence[Dataset], *, name: str) -> Dataset:
         ),
         identities=tuple(label),
         ids=tuple(name for part in parts for name in part.ids),
+        aligned=all(part.aligned for part in parts),
     )
 
 

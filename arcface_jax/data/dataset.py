@@ -56,6 +56,7 @@ class Dataset:
         between the splits of one data set, so that :func:`check_disjoint` can prove them apart.
       ids: N unique image names.
       nuisances: arrays [N] of what changed between two images of one identity, by name.
+      aligned: whether faces lie on the five-point template (`arcface_jax.data.align`).
 
     Raises:
       ValueError: lengths that disagree, a label outside [0, C), a class without images, repeated
@@ -76,6 +77,7 @@ class Dataset:
     identities: tuple[str, ...]
     ids: tuple[str, ...]
     nuisances: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    aligned: bool = False
 
     def __post_init__(self):
         """Check and normalise the fields."""
@@ -190,6 +192,7 @@ class Dataset:
             identities=identities,
             ids=tuple(self.ids[i] for i in indices),
             nuisances={key: value[indices] for key, value in self.nuisances.items()},
+            aligned=self.aligned,
         )
 
     def _read_many(self, indices: Sequence[int]) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ JPEG_DECODERS = ("simplejpeg", "cv2", "PIL")
 """The JPEG decoders in the order in which they are tried."""
 
 _ONE_CHANNEL_MODES = ("1", "L")
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def decode(data: bytes, *, channels: int | None = None, jpeg_decoder: str | None = None):
@@ -177,7 +177,7 @@ def _first_jpeg_decoder() -> str:
 def _decode_pil(data: bytes):
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode in _DEEP_MODES:
+            if image.mode in DEEP_MODES:
                 raise ValueError(
                     f"the image has more than 8 bits a sample (PIL mode {image.mode}); convert it "
                     "to 8 bits first."

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from arcface_jax.data.alignment import align
@@ -29,6 +28,7 @@ from arcface_jax.data.builder import (
 )
 from arcface_jax.data.dataset import Dataset
 from arcface_jax.data.decode import decode
+from arcface_jax.data.landmark_list import read_landmarks
 from arcface_jax.data.pair_lists import PairList, read_pairs
 from arcface_jax.data.split_names import known_split
 from arcface_jax.known_names import unknown_name
@@ -135,9 +135,8 @@ def load_split(
     decoder = AlignedDecoder(size=112 if size is None else size, channels=channels or 3)
     directory = prepare(LFW, data_dir=data_dir, manual_dir=manual_dir)
     if split == "all":
-        parts = [open_split(directory, name="lfw", split=s, decoder=decoder) for s in _PEOPLE]
-        return join(parts, name="lfw/all")
-    dataset = open_split(directory, name="lfw", split=split, decoder=decoder)
+        return join([_aligned(directory, s, decoder) for s in _PEOPLE], name="lfw/all")
+    dataset = _aligned(directory, split, decoder)
     if split != "train" or not strict:
         return dataset
     left_out = set(SAME_PERSON_AS_IN_TEST)
@@ -148,6 +147,11 @@ def load_split(
             if name not in left_out and name.split("/")[0] not in left_out
         ]
     )
+
+
+def _aligned(directory: Path, split: str, decoder: AlignedDecoder) -> Dataset:
+    dataset = open_split(directory, name="lfw", split=split, decoder=decoder)
+    return dataclasses.replace(dataset, aligned=True)
 
 
 def pairs(name: str, *, manual_dir: str | os.PathLike[str] | None = None) -> PairList:
@@ -170,7 +174,7 @@ def pairs(name: str, *, manual_dir: str | os.PathLike[str] | None = None) -> Pai
 
 def _read(folder: Path, people_file: str) -> Iterator[Example]:
     wanted = _read_people(folder / people_file)
-    landmarks = _read_landmarks(folder / "lfw_landmark.txt")
+    landmarks = read_landmarks(folder / "lfw_landmark.txt")
     found = dict.fromkeys(wanted, 0)
     with tarfile.open(folder / "lfw.tgz", "r|gz") as archive:
         for member in archive:
@@ -227,17 +231,3 @@ def _read_people(path: Path) -> dict[str, int]:
             f"{lines[0] if lines else 'an empty file'!r}."
         )
     return {name: int(count) for name, count in rows}
-
-
-def _read_landmarks(path: Path) -> dict[str, np.ndarray]:
-    """Image id -> float64[5, 2] in px of a 250 px image."""
-    landmarks = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        name, *numbers = line.split("\t")
-        if len(numbers) != 10:
-            raise ValueError(
-                f"{path}, line {number}: expected an image and 10 numbers x1 y1 ... x5 y5, got "
-                f"{line!r}."
-            )
-        landmarks[name] = np.array(numbers, np.float64).reshape(5, 2)
-    return landmarks

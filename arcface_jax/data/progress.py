@@ -1,5 +1,6 @@
 """A one-line account of work that takes longer than a few seconds."""
 
+import datetime
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -17,7 +18,8 @@ def shown[T](
       step: how much one item counts.
       after: seconds without a word. Work that ends earlier says nothing.
 
-    On a terminal the line is rewritten each second; elsewhere a line is written every 30 seconds.
+    It tells the rate and, where the total is known, the time left (h:mm:ss). On a terminal the line
+    is rewritten each second; elsewhere a line is written every 30 seconds.
 
     >>> list(shown([1, 2, 3], what="counting"))
     [1, 2, 3]
@@ -40,9 +42,13 @@ def _counted[T](
         now = time.monotonic()
         if now >= due:
             due = now + (1.0 if on_terminal else 30.0)
-            of = f" of {total}" if total else ""
-            line = f"{what}: {count}{of}, {count / (now - start):.0f}/s"
-            print(line, end="\r" if on_terminal else "\n", file=sys.stderr, flush=True)
+            rate = count / max(now - start, 1e-9)
+            line = f"{what}: {count}, {_per_second(rate)}"
+            if total:
+                left = datetime.timedelta(seconds=round((total - count) / rate))
+                line = f"{what}: {count} of {total}, {_per_second(rate)}, {left} left"
+            # Spaces cover what a longer line left.
+            print(line, end="    \r" if on_terminal else "\n", file=sys.stderr, flush=True)
             spoke = True
     if spoke:
         print(
@@ -50,3 +56,12 @@ def _counted[T](
             file=sys.stderr,
             flush=True,
         )
+
+
+def _per_second(rate: float) -> str:
+    """A rate with two digits where it is small.
+
+    >>> _per_second(4.4321), _per_second(1234.5)
+    ('4.4/s', '1234/s')
+    """
+    return f"{rate:.1f}/s" if rate < 10.0 else f"{rate:.0f}/s"

@@ -6,8 +6,13 @@ from arcface_jax.evaluation.bootstrap import Interval as Interval
 from arcface_jax.evaluation.bootstrap import bootstrap_identities as bootstrap_identities
 from arcface_jax.evaluation.identification import RankOne as RankOne
 from arcface_jax.evaluation.identification import rank_one as rank_one
+from arcface_jax.evaluation.impostors import ImpostorScores as ImpostorScores
+from arcface_jax.evaluation.impostors import impostor_scores as impostor_scores
+from arcface_jax.evaluation.impostors import listed_impostor_scores as listed_impostor_scores
 from arcface_jax.evaluation.open_set import OpenSetResult as OpenSetResult
 from arcface_jax.evaluation.open_set import evaluate_open_set as evaluate_open_set
+from arcface_jax.evaluation.pair_benchmark import PairsResult as PairsResult
+from arcface_jax.evaluation.pair_benchmark import evaluate_pairs as evaluate_pairs
 from arcface_jax.evaluation.pairs import DrawnPairs as DrawnPairs
 from arcface_jax.evaluation.pairs import TenFold as TenFold
 from arcface_jax.evaluation.pairs import class_ordered_folds as class_ordered_folds

@@ -46,7 +46,9 @@ class OpenSetResult:
     """What a reader must know to read the numbers rightly."""
 
 
-class _PairList(NamedTuple):
+class PairRows(NamedTuple):
+    """A pair list as indices of embeddings."""
+
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     same: NDArray[np.bool_]
@@ -63,8 +65,12 @@ def far_name(far: float) -> str:
     return f"tar_at_far_{float(mantissa):g}e{int(exponent)}"
 
 
-def _given_list(pairs: Sequence[Any], labels: NDArray[np.int64], notes: list[str]) -> _PairList:
-    """The pair list of the caller, checked against the labels."""
+def given_list(pairs: Sequence[Any], labels: NDArray[np.int64], notes: list[str]) -> PairRows:
+    """The caller's pairs (first, second, same[, folds]), checked against the labels.
+
+    Raises:
+      ValueError: indices out of range, or pairs that contradict the labels; the first is named.
+    """
     if len(pairs) < 3:
         raise ValueError(f"pairs are (first, second, same[, folds]), got {len(pairs)} arrays.")
     first, second, same = (np.asarray(column) for column in pairs[:3])
@@ -89,14 +95,14 @@ def _given_list(pairs: Sequence[Any], labels: NDArray[np.int64], notes: list[str
             "the list and the embeddings are in another order or of another set."
         )
     if len(pairs) > 3 and pairs[3] is not None:
-        return _PairList(first, second, same, np.asarray(pairs[3]))
+        return PairRows(first, second, same, np.asarray(pairs[3]))
     if np.count_nonzero(same[1:] != same[:-1]) == 1:
         notes.append("pair list ordered by kind: fold k takes the k-th tenth of each kind")
-        return _PairList(first, second, same, class_ordered_folds(same))
-    return _PairList(first, second, same, consecutive_folds(same.size))
+        return PairRows(first, second, same, class_ordered_folds(same))
+    return PairRows(first, second, same, consecutive_folds(same.size))
 
 
-def _drawn_list(labels: NDArray[np.int64], seed: int, notes: list[str]) -> _PairList | None:
+def _drawn_list(labels: NDArray[np.int64], seed: int, notes: list[str]) -> PairRows | None:
     """A drawn pair list, shorter or absent (and said so) where the identities supply no more."""
     per_class = min(PER_CLASS, largest_per_class(labels, folds=FOLDS))
     identities = np.unique(labels).size
@@ -111,10 +117,11 @@ def _drawn_list(labels: NDArray[np.int64], seed: int, notes: list[str]) -> _Pair
             f"the identities supply no {PER_CLASS} a fold"
         )
     drawn = draw_pairs(labels, folds=FOLDS, per_class=per_class, seed=seed)
-    return _PairList(drawn.first, drawn.second, drawn.same, drawn.fold)
+    return PairRows(drawn.first, drawn.second, drawn.same, drawn.fold)
 
 
-def _note_shared_identities(pairs: _PairList, labels: NDArray[np.int64], notes: list[str]) -> None:
+def note_shared_identities(pairs: PairRows, labels: NDArray[np.int64], notes: list[str]) -> None:
+    """Adds to ``notes`` that folds share identities, if they do."""
     identity = np.concatenate([labels[pairs.first], labels[pairs.second]])
     seen = np.unique(np.stack([identity, np.tile(pairs.fold, 2)]), axis=1)
     names, folds = np.unique(seen[0], return_counts=True)
@@ -125,7 +132,8 @@ def _note_shared_identities(pairs: _PairList, labels: NDArray[np.int64], notes: 
         )
 
 
-def _note_resolution(fars: Mapping[str, float], pairs: int, suffix: str, notes: list[str]) -> None:
+def note_resolution(fars: Mapping[str, float], pairs: int, suffix: str, notes: list[str]) -> None:
+    """Adds to ``notes`` which rates so many impostor pairs cannot resolve."""
     notes.extend(
         f"{name}{suffix}: below the resolution of {pairs} impostor pairs, "
         "so it is the TAR above the highest impostor (FAR = 0)"
@@ -200,7 +208,7 @@ def evaluate_open_set(
         for name, point in zip(wanted, roc.tar, strict=True):
             metrics[name + suffix] = point.tar
         metrics["eer" + suffix], metrics["auc" + suffix] = roc.eer, roc.auc
-        _note_resolution(wanted, roc.impostor, suffix, notes)
+        note_resolution(wanted, roc.impostor, suffix, notes)
         if resamples:
             statistic = all_pairs_statistic(rows, own, summary, fars=wanted, seed=seed)
             statistics.append((suffix, kept, statistic))
@@ -215,7 +223,7 @@ def evaluate_open_set(
     if pairs is None:
         listed = _drawn_list(identity, seed, notes)
     else:
-        listed = _given_list(pairs, identity, notes)
+        listed = given_list(pairs, identity, notes)
     correct = None
     if listed is not None:
         similarity = np.einsum("pd,pd->p", unit[listed.first], unit[listed.second])
@@ -223,7 +231,7 @@ def evaluate_open_set(
         metrics["pair_accuracy"] = ten_fold.accuracy
         metrics["pair_accuracy_std"] = ten_fold.std
         correct = ten_fold.correct
-        _note_shared_identities(listed, identity, notes)
+        note_shared_identities(listed, identity, notes)
 
     def resampled(copies: NDArray[np.int64]) -> dict[str, float]:
         values = {

@@ -88,10 +88,16 @@ class BatchNorm(nnx.Module):
     them (the variance unbiased, as PyTorch does); in evaluation the running ones are used.
     Statistics and parameters are float32 whatever ``dtype`` is.
 
+    With ``group`` rows of the batch that share statistics, each group is normalised by its own, as
+    the published networks are trained (128 images on each GPU), and the running ones follow the
+    groups' means. A large batch without groups is less noisy, which trains differently.
+
     Args:
       channels: size of the last axis.
       momentum: share of the running statistics that is kept; PyTorch's 0.1 is 0.9 here.
       epsilon: added to the variance.
+      group: rows of the batch that are normalised together; None: all. The batch on one device is
+        normalised without traffic between devices.
       use_scale: whether there is a trained gamma; False fixes it to 1.
       dtype: of the result.
       use_running_average: evaluation mode; `flax.nnx.view` sets it on a whole model.
@@ -109,6 +115,7 @@ class BatchNorm(nnx.Module):
         *,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
+        group: int | None = None,
         use_scale: bool = True,
         dtype: DTypeLike = jnp.float32,
         use_running_average: bool = False,
@@ -120,6 +127,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(channels))
         self.momentum = momentum
         self.epsilon = epsilon
+        self.group = group
         self.dtype = dtype
         self.use_running_average = use_running_average
 
@@ -137,15 +145,35 @@ class BatchNorm(nnx.Module):
             factor = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
             y = _wide(x) * _along(factor, x) + _along(bias - self.mean[...] * factor, x)
             return y.astype(self.dtype)
-        y, mean, variance = standardize(x, self.epsilon)
-        count = x.size // x.shape[-1]
-        unbiased = variance * (count / max(count - 1, 1))
+        y, mean, variance = self._standardized(x)
         keep = self.momentum
         self.mean[...] = keep * self.mean[...] + (1.0 - keep) * jax.lax.stop_gradient(mean)
-        self.var[...] = keep * self.var[...] + (1.0 - keep) * jax.lax.stop_gradient(unbiased)
+        self.var[...] = keep * self.var[...] + (1.0 - keep) * jax.lax.stop_gradient(variance)
         if self.scale is not None:
             return scale_and_shift(_wide(y), scale, bias).astype(self.dtype)
         return (_wide(y) + _along(bias, x)).astype(self.dtype)
+
+    def _standardized(self, x: Array) -> tuple[Array, Array, Array]:
+        """(x normalised, mean of the groups' means, mean of their unbiased variances)."""
+        rows, group = x.shape[0], self.group or x.shape[0]
+        if rows % group:
+            raise ValueError(
+                f"a batch of {rows} does not divide into groups of {group}; take a multiple, or "
+                "another group for batch normalisation."
+            )
+        count = x.size // x.shape[-1] // (rows // group)
+        if count < 2:
+            raise ValueError(
+                "batch normalisation of one row leaves nothing to learn from; train with at least "
+                "2 images in a batch (and in a group)."
+            )
+        if group == rows:
+            y, mean, variance = standardize(x, self.epsilon)
+        else:
+            grouped = x.reshape(rows // group, group, *x.shape[1:])
+            y, means, variances = jax.vmap(lambda part: standardize(part, self.epsilon))(grouped)
+            y, mean, variance = y.reshape(x.shape), means.mean(axis=0), variances.mean(axis=0)
+        return y, mean, variance * (count / (count - 1))
 
 
 @jax.custom_vjp

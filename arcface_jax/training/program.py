@@ -20,7 +20,7 @@ from arcface_jax import geometry
 from arcface_jax.heads import HEADS, Head, Sampled, Sharded, initial_centers, margin_softmax_loss
 from arcface_jax.heads.class_products import own_products
 from arcface_jax.known_names import unknown_name
-from arcface_jax.models import IResNet, IResNetConfig
+from arcface_jax.models import BackboneConfig, Preprocessing
 from arcface_jax.parallel import classes_spec, padded, place, rows_spec
 from arcface_jax.training.row_updates import take_rows, update_rows
 from arcface_jax.training.schedules import ScheduleConfig
@@ -38,13 +38,16 @@ class ProgramConfig:
     """What is fixed when the step is compiled; everything else is in `Hyper`.
 
     Args:
-      model: size of the backbone.
+      model: the backbone.
       num_classes: C.
+      preprocessing: what the backbone's images become first; None: [-1, 1].
+      frozen: whether the backbone stays as it is, in evaluation mode; the head alone is trained.
       schedule: the learning rate's course.
       momentum: of SGD.
       head: how the sum over classes is taken; a name or a `Head`. Where its classes lie on several
         devices, batches are cut over the same ones.
 
+    >>> from arcface_jax.models import IResNetConfig
     >>> ProgramConfig(
     ...     model=IResNetConfig(depths=(1,), widths=(4,), image_size=8),
     ...     num_classes=3,
@@ -53,9 +56,11 @@ class ProgramConfig:
     0.9
     """
 
-    model: IResNetConfig
+    model: BackboneConfig
     num_classes: int
     schedule: ScheduleConfig
+    preprocessing: Preprocessing | None = None
+    frozen: bool = False
     momentum: float = 0.9
     head: str | Head = "dense"
 
@@ -66,17 +71,19 @@ class ProgramConfig:
             raise ValueError(f"momentum={self.momentum} lies outside [0, 1).")
         if isinstance(self.head, str) and self.head not in HEADS:
             raise unknown_name("head", self.head, HEADS)
+        self.contract.check_model(self.model)
+
+    @property
+    def contract(self) -> Preprocessing:
+        """``preprocessing``, or that of images in [-1, 1]."""
+        if self.preprocessing is not None:
+            return self.preprocessing
+        colors = "RGB" if self.model.channels == 3 else "grey"
+        return Preprocessing(size=self.model.image_size, colors=colors)
 
 
-def normalize_images(images: Array) -> Array:
-    """uint8 images as float32 in [-1, 1]: ``x / 127.5 - 1``; floats pass as they are.
-
-    >>> normalize_images(jnp.array([0, 255], jnp.uint8))
-    Array([-1.,  1.], dtype=float32)
-    """
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 127.5 - 1.0
-    return images
+# Gradients of a float16 network are small numbers of it; 2^10 lifts them off its lower end.
+_FLOAT16_AMPLIFIES = 1024.0
 
 
 class Program:
@@ -85,6 +92,7 @@ class Program:
     Args:
       config: what is fixed.
 
+    >>> from arcface_jax.models import IResNetConfig
     >>> config = ProgramConfig(
     ...     model=IResNetConfig(depths=(1,), widths=(4,), embedding_dim=4, image_size=8),
     ...     num_classes=3,
@@ -108,7 +116,7 @@ class Program:
         self._rows = padded(config.num_classes, self._mesh)
         self.traces: collections.Counter[str] = collections.Counter()
         # Only the structure is wanted, so nothing is drawn.
-        model = nnx.eval_shape(lambda: IResNet(config.model, rngs=nnx.Rngs(0)))
+        model = nnx.eval_shape(lambda: config.model.build(rngs=nnx.Rngs(0)))
         self._graphdef = nnx.graphdef(model)
         evaluating = nnx.view(model, use_running_average=True, deterministic=True)
         self._eval_graphdef = nnx.graphdef(evaluating)
@@ -123,15 +131,21 @@ class Program:
 
         return counted
 
-    def init(self, hyper: Hyper, *, seed: int) -> TrainState:
+    def init(self, hyper: Hyper, *, seed: int, backbone: Any = None) -> TrainState:
         """The state before the first step; equal seeds give equal states.
+
+        ``backbone`` is a network of the same config whose parameters and statistics are taken.
 
         Not compiled as one program: XLA takes far longer to compile it than to draw each array.
         """
         config, margin = self.config, hyper.margin
         classes, dim = config.num_classes, config.model.embedding_dim
         model_key, dropout_key, center_key, step_key = jax.random.split(jax.random.key(seed), 4)
-        model = IResNet(config.model, rngs=nnx.Rngs(params=model_key, dropout=dropout_key))
+        model = config.model.build(rngs=nnx.Rngs(params=model_key, dropout=dropout_key))
+        if backbone is not None:
+            # A step gives its state up, so these have to be copies.
+            taken = nnx.state(backbone, (nnx.Param, nnx.BatchStat))
+            nnx.update(model, jax.tree.map(jnp.copy, taken))
         _, params, rest = nnx.split(model, nnx.Param, ...)
         head = {
             "centers": initial_centers(
@@ -156,14 +170,16 @@ class Program:
             # A step gives its state up, so the mean has to be a copy.
             average=None if margin.features_momentum is None else jax.tree.map(jnp.copy, params),
             term_state=init_term_state(hyper.terms, num_classes=self._rows, embedding_dim=dim),
-            optimizer=self._optimizer(0.0, 0.0).init((params, head, margin_params)),
+            optimizer=self._optimizer(0.0, 0.0).init(
+                ({} if config.frozen else params, head, margin_params)
+            ),
             key=step_key,
         )
         return self._placed(state)
 
     def by_class(self, state: TrainState) -> TrainState:
         """True for each array of ``state`` that has a row per class, and maybe rows of padding."""
-        trained = (state.params, state.head, state.margin_params)
+        trained = self._trained(state)
         nothing = jax.tree.map(lambda _: False, state)
         return dataclasses.replace(
             nothing,
@@ -180,6 +196,10 @@ class Program:
                 transform_non_params=lambda _: False,
             ),
         )
+
+    def _trained(self, state: TrainState) -> tuple[Any, Any, Any]:
+        """What the optimiser moves: (of the backbone, of the head, of the margin)."""
+        return {} if self.config.frozen else state.params, state.head, state.margin_params
 
     def _placed(self, state: TrainState) -> TrainState:
         """``state`` where the head wants it: rows of classes cut over devices, the rest on each."""
@@ -262,7 +282,9 @@ class Program:
     def _train_step(self, state: TrainState, images: Array, labels: Array, hyper: Hyper):
         counted = labels >= 0
         key = jax.random.fold_in(state.key, state.step)
-        trained = (state.params, state.head, state.margin_params)
+        trained = self._trained(state)
+        frozen = self.config.frozen
+        graphdef = self._eval_graphdef if frozen else self._graphdef
         by_class = _by_class(trained)
         head: Head = self._head
         # Of a sample, and where each example's class is among the centres that the step meets.
@@ -273,12 +295,15 @@ class Program:
             within, outside = (sample, None) if head.update == "dense" else (None, sample)
             own, counted, head = sample.labels, sample.kept, head.on(sample)
         count = jnp.maximum(jnp.sum(counted), 1)
-        images = normalize_images(images)
+        images = self.config.contract.normalize(images)
         average, features = self._averaged(state, images, hyper.margin.features_momentum)
+
+        amplify = _FLOAT16_AMPLIFIES if jnp.dtype(self.config.model.dtype) == jnp.float16 else 1.0
 
         def objective(moving):
             params, classes, margin_params = take_rows(moving, by_class, sample=within)
-            model = nnx.merge(self._graphdef, params, state.rest, copy=True)
+            params = state.params if frozen else params
+            model = nnx.merge(graphdef, params, state.rest, copy=True)
             embeddings = model(images)
             result = margin_softmax_loss(
                 embeddings,
@@ -307,11 +332,13 @@ class Program:
                 for name in hyper.terms
             }
             added = sum(weight * terms[name] for name, weight in hyper.terms.items())
-            return jnp.sum(losses) / count + added, (rest, margin_state, embeddings, terms)
+            loss = jnp.sum(losses) / count + added
+            return amplify * loss, (loss, rest, margin_state, embeddings, terms)
 
-        (loss, (rest, margin_state, embeddings, terms)), grads = jax.value_and_grad(
+        (_, (loss, rest, margin_state, embeddings, terms)), grads = jax.value_and_grad(
             objective, has_aux=True
         )(take_rows(trained, by_class, sample=outside))
+        grads = jax.tree.map(lambda grad: grad / amplify, grads)
         rate = hyper.learning_rate * self.config.schedule.factor(state.step)
         optimizer = self._optimizer(rate, hyper.weight_decay)
         (params, classes, margin_params), optimizer_state = update_rows(
@@ -332,7 +359,7 @@ class Program:
         }
         state = TrainState(
             step=state.step + 1,
-            params=params,
+            params=state.params if frozen else params,
             rest=rest,
             head=classes,
             margin_params=margin_params,
@@ -358,7 +385,7 @@ class Program:
     def _embeddings(self, state: TrainState, images: Array, batch_statistics: bool) -> Array:
         graphdef = self._graphdef if batch_statistics else self._eval_graphdef
         model = nnx.merge(graphdef, state.params, state.rest, copy=True)
-        return model(normalize_images(images))
+        return self.config.contract.embed(model, images)
 
 
 def _for_classes(head: Head, num_classes: int) -> Head:

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict, config_dict
 
 from arcface_jax.training.terms import TERMS
 from experiments.margin_fields import margin_fields
+from experiments.model_fields import model_fields
 
 
 def get_config() -> ConfigDict:
@@ -15,6 +16,7 @@ def get_config() -> ConfigDict:
     config.data.name = "synthetic_faces"  # a registered data set or a directory of identities
     config.data.size = 32  # px, side of the square images
     config.data.channels = 3  # 1 grey, 3 RGB
+    config.data.aligned = False  # True: faces lie on the five-point template (lfw's always do)
     config.data.train = "train"  # split to train on
     config.data.test = "test"  # split of unseen identities to evaluate on
     config.data.options = ConfigDict()  # what the data set itself takes, e.g. identities
@@ -38,13 +40,11 @@ def get_config() -> ConfigDict:
     # Grey level of what comes in from outside, 0..255; empty repeats the edge.
     config.augmentation.fill = config_dict.placeholder(float)
 
-    config.model = ConfigDict()
-    config.model.name = "resnet_small"
-    config.model.depths = (1, 1, 1, 1)  # blocks in each stage
-    config.model.widths = (16, 32, 64, 128)  # channels in each stage
-    config.model.embedding_dim = 64
-    config.model.dropout = 0.0  # before the embedding layer
-    config.model.dtype = "float32"  # or "bfloat16", of the convolutional part
+    # name, and every field of every network; what is empty is as in the one named.
+    config.model = model_fields("resnet_small")
+    # A weight file to begin with: safetensors of experiments.evaluate, PyTorch, ONNX.
+    config.init_from = ""
+    config.freeze_backbone = False  # train the head alone
 
     # name, and every parameter of every margin (docs/losses.md); angles in radians.
     config.margin = margin_fields("arcface")
@@ -79,6 +79,7 @@ def get_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 256
+    config.evaluation.flip = "none"  # the mirrored image: add its embedding, or add_unit
     config.evaluation.pairs = ""  # a pair list of the data set; empty: drawn
     config.evaluation.max_images_per_identity = 0  # adds metrics with at most so many; 0: none
     config.evaluation.resamples = 200  # of the identities, for intervals

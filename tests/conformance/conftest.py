@@ -1,2 +1,2 @@
 # PyTorch is in the peers' environment alone.
-collect_ignore = ["torch_margins.py"]
+collect_ignore = ["torch_margins.py", "torch_backbones.py"]

@@ -34,8 +34,8 @@ def test_parameter_counts_are_those_of_the_published_networks(name, trained, sta
 def test_every_stage_projects_its_first_block_only():
     model = nnx.eval_shape(lambda: create("iresnet34", rngs=nnx.Rngs(0)))
     for stage in model.stages:
-        assert [block.shortcut is not None for block in stage] == [True] + [False] * (
-            len(stage) - 1
+        assert [block.shortcut is not None for block in stage.blocks] == [True] + [False] * (
+            len(stage.blocks) - 1
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arcface_jax.models.layers import PReLU, leaky
+from arcface_jax.models.layers import Convolution, PReLU, leaky
 from arcface_jax.models.normalization import BatchNorm, standardize
 from arcface_jax.models.strided import halving_convolution
 
@@ -100,3 +100,41 @@ def test_leaky_gradients_match_the_plain_form(rng):
 
 def test_prelu_has_one_slope_per_channel():
     assert PReLU(7).slope.shape == (7,)
+
+
+def test_groups_are_normalised_apart_and_running_statistics_follow_their_means(rng):
+    x = jnp.asarray(rng.normal(2.0, 3.0, size=(12, 3, 3, 5)), jnp.float32)
+    layer = BatchNorm(5, group=4, momentum=0.0)
+    apart = [BatchNorm(5, momentum=0.0) for _ in range(3)]
+    expected = [norm(x[4 * i : 4 * i + 4]) for i, norm in enumerate(apart)]
+    np.testing.assert_allclose(layer(x), jnp.concatenate(expected), atol=2e-6)
+    for name in ("mean", "var"):
+        means = np.mean([getattr(norm, name)[...] for norm in apart], axis=0)
+        np.testing.assert_allclose(getattr(layer, name)[...], means, rtol=1e-5)
+    assert not np.allclose(layer(x), BatchNorm(5)(x), atol=1e-2)
+
+
+def test_groups_that_do_not_divide_the_batch_and_single_rows_are_refused():
+    with pytest.raises(ValueError, match="a batch of 6 does not divide into groups of 4"):
+        BatchNorm(2, group=4)(jnp.ones((6, 2)))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        BatchNorm(2)(jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 4), (2, 8)])
+def test_convolution_equals_the_sum_over_taps_and_channels(stride, groups, rng):
+    layer = Convolution(
+        8, 16, kernel=3, stride=stride, padding=1, groups=groups, use_bias=True, rngs=nnx.Rngs(0)
+    )
+    layer.bias[...] = jnp.asarray(rng.normal(size=16), jnp.float32)
+    x = np.float32(rng.normal(size=(2, 6, 6, 8)))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    kernel, bias = np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])
+    per_in, per_out = 8 // groups, 16 // groups
+    expected = np.zeros((2, 6 // stride, 6 // stride, 16)) + bias
+    for out in range(16):
+        first = out // per_out * per_in
+        for i, j, c in np.ndindex(3, 3, per_in):
+            part = padded[:, i : i + 6 : stride, j : j + 6 : stride, first + c]
+            expected[..., out] += part * kernel[i, j, c, out]
+    np.testing.assert_allclose(layer(jnp.asarray(x)), expected, atol=1e-5)

@@ -1,0 +1,96 @@
+"""Weights of any known kind, told apart by what is in the file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from arcface_jax.embedder import Embedder
+from arcface_jax.models import BackboneConfig, MobileFaceNet128dConfig
+from arcface_jax.models.preprocessing import Preprocessing
+
+# Of ImageNet's photographs, in 0..255.
+_IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+_IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+def usual_inputs(config: BackboneConfig) -> Preprocessing:
+    """The contract that public weights of this network were trained with.
+
+    The 128-d MobileFaceNet takes ImageNet's normalisation, the networks of arcface_torch
+    (p - 127.5) / 127.5; both RGB faces on the five-point template. Others say so themselves:
+    AdaFace's take BGR, MagFace's p / 255.
+
+    >>> from arcface_jax.models import MODELS
+    >>> usual_inputs(MODELS["iresnet50"]).std
+    (127.5,)
+    """
+    colors = "RGB" if config.channels == 3 else "grey"
+    values: dict[str, Any] = {}
+    if isinstance(config, MobileFaceNet128dConfig) and config.channels == 3:
+        values = {"mean": _IMAGENET_MEAN, "std": _IMAGENET_STD}
+    return Preprocessing(size=config.image_size, colors=colors, alignment="five_points", **values)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: str | BackboneConfig | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Embedder:
+    """A network from a safetensors file of `save`, a PyTorch file, or an ONNX graph.
+
+    Args:
+      path: of the file.
+      model: the network, where the file does not say which.
+      preprocessing: the contract; without it that of the file, or `usual_inputs`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file of no known kind, one that does not fit, or a contract that contradicts the
+        file's own.
+    """
+    from arcface_jax.convert import weight_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file {path}.")
+    kind = kind_of(path)
+    if kind == "safetensors":
+        embedder = weight_file.read(path)
+        if preprocessing not in (None, embedder.preprocessing):
+            raise ValueError(
+                f"{path} was saved with {embedder.preprocessing}; another contract gives other "
+                "numbers. Leave preprocessing out."
+            )
+        return embedder
+    if kind == "onnx":
+        from arcface_jax.convert.onnx_reader import load_onnx, stored_contract
+
+        net = load_onnx(path, model=model)
+        preprocessing = preprocessing or stored_contract(path)
+    else:
+        from arcface_jax.convert.torch_weights import load_torch
+
+        net = load_torch(path, model=model)
+    return Embedder(net, preprocessing=preprocessing or usual_inputs(net.config))
+
+
+def kind_of(path: Path) -> str:
+    """One of "safetensors", "torch" and "onnx", by the first bytes.
+
+    Raises:
+      ValueError: none of them.
+    """
+    with path.open("rb") as file:
+        start = file.read(10)
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return "torch"
+    if len(start) == 10 and start[8:9] == b"{":
+        return "safetensors"
+    # An ONNX model begins with its IR version, field 1 of the message.
+    if start[:1] == b"\x08":
+        return "onnx"
+    raise ValueError(
+        f"{path} is neither safetensors, nor a PyTorch file, nor an ONNX graph (it begins with "
+        f"{start[:4].hex()})."
+    )
