@@ -20,7 +20,7 @@ from arcface_jax.models import (
 from arcface_jax.models.blank import blank
 
 REFERENCE = pathlib.Path(__file__).with_name("torch_backbones.py")
-BATCH, STEPS = 24, 4
+BATCH, STEPS = 12, 4
 
 CONFIGS = {
     "iresnet": IResNetConfig(depths=(2, 1, 3), widths=(8, 12, 16), embedding_dim=16, image_size=20),

@@ -739,7 +739,6 @@ def flatten(value, place=""):
 SAVE = (
     FLATTEN
     + """
-import warnings
 from torch import nn
 
 torch.manual_seed(0)
