@@ -50,7 +50,7 @@ from arcface_jax.margins import vpl as vpl
 
 __version__ = "0.1.0"
 
-_LATER = ("analysis", "data", "evaluation", "models", "testing", "training")
+_LATER = ("analysis", "convert", "data", "evaluation", "models", "testing", "training")
 
 __all__ = [
     "ByClass",

@@ -75,7 +75,7 @@ def refuse_unfinite(embeddings: np.ndarray, ids: Sequence[str]) -> None:
     Raises:
       ValueError: some are not; the first image is named.
 
-    >>> refuse_unfinite(np.array([[1.0], [np.inf]]), ["a.jpg", "b.jpg"])
+    >>> refuse_unfinite(np.array([[1.0, 2.0], [3.0, np.inf]]), ["a.jpg", "b.jpg"])
     Traceback (most recent call last):
     ValueError: the embedding of image 'b.jpg' is not finite (1 of 2 are not); the weights are \
 damaged.

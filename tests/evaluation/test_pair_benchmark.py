@@ -19,7 +19,10 @@ def random_set(noise=0.8, identities=40, images=4):
     centers = rng.normal(size=(identities, 8))
     x = centers[labels] + noise * rng.normal(size=(labels.size, 8))
     drawn = draw_pairs(labels, per_class=12, seed=0)
-    return x.astype(np.float32), labels, (drawn.first, drawn.second, drawn.same, drawn.fold)
+    # Mixed, so that folds are no blocks of the list.
+    mixed = rng.permutation(240)
+    columns = (drawn.first, drawn.second, drawn.same, drawn.fold)
+    return x.astype(np.float32), labels, tuple(column[mixed] for column in columns)
 
 
 def cosines(x, pairs):
@@ -33,15 +36,19 @@ def cosines(x, pairs):
 
 def test_numbers_are_those_of_the_single_protocols():
     x, labels, pairs = random_set()
-    result = evaluate_pairs(x, labels, pairs)
+    # 4 % of 120 impostor pairs lie between four and five.
+    fars = [1e-1, 4e-2]
+    result = evaluate_pairs(x, labels, pairs, fars=fars)
     s, same = cosines(x, pairs), pairs[2]
     np.testing.assert_allclose(result.similarities, s, rtol=0, atol=1e-14)
     alone = ten_fold_accuracy(s, same, pairs[3])
+    assert alone.accuracy != ten_fold_accuracy(s, same).accuracy
     assert 0.6 < alone.accuracy < 1.0 and result.ten_fold.accuracy == alone.accuracy
     assert result.auc == area_under_curve(s, same) and result.eer == equal_error_rate(s, same)
     for reading, points in (("le", result.tar), ("nearest", result.tar_nearest)):
-        expected = tar_at_far(s, same, [1e-1, 1e-2, 1e-3], reading=reading)
+        expected = tar_at_far(s, same, fars, reading=reading)
         assert [(p.tar, p.far) for p in points] == [(p.tar, p.far) for p in expected]
+    assert (result.tar[1].far, result.tar_nearest[1].far) == (4 / 120, 5 / 120)
     degrees = np.array([math.degrees(math.acos(value)) for value in s])
     assert result.genuine_deg == pytest.approx(degrees[same].mean(), abs=1e-9)
     assert result.impostor_deg == pytest.approx(degrees[~same].mean(), abs=1e-9)
@@ -91,7 +98,7 @@ def test_folds_that_share_identities_are_said():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x, y, p: (x, y, (p[0], p[1], ~p[2], p[3])), "pair 0 is listed as different"),
+        (lambda x, y, p: (x, y, (p[0], p[1], ~p[2], p[3])), "pair 0 is listed as same"),
         (lambda x, y, p: (x, y, (p[0] + 1000, *p[1:])), "pair 0 names image 1"),
         (lambda x, y, p: (x * np.inf, y, p), r"embeddings\[0\] holds NaN"),
         (lambda x, y, p: (x, y[:-1], p), "expected 160 labels"),
