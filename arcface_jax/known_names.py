@@ -14,6 +14,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {match[0]}?" if match else ""
 
 
+def refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises the error for the first of ``names`` that is not one of ``known``.
+
+    >>> refuse_unknown("field", ["size", "colour"], ["size", "color"])
+    Traceback (most recent call last):
+    ValueError: unknown field 'colour'; known: size, color. Did you mean color?
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise unknown_name(what, name, known)
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not one of ``known``, to be raised.
 

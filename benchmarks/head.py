@@ -21,17 +21,25 @@ import math
 import os
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.timed_steps import ROOT, Answering, Worker
+from benchmarks.alternation import (
+    NO_PEER,
+    SQUARES,
+    Step,
+    alternate,
+    in_megabytes,
+    median_of,
+    peers_python,
+    print_table,
+    processor_ratio,
+    ratio_in_words,
+    ratios,
+)
+from benchmarks.timed_steps import Worker
 
 OURS, PEER = "benchmarks.head_jax", "benchmarks.head_pytorch"
-NO_PEER = (
-    "PyTorch is not measured: .venv-peers is missing. Run `make peers`, or let "
-    "ARCFACE_PEERS_PYTHON name an interpreter that has torch; --no_pytorch hides this line."
-)
 LEGEND = """
 x PyTorch: median of the rounds' ratios. processor time: the same ratio of the time of all
 processors. floor: what the products alone take at the machine's rate, 3 of them or 4 where a
@@ -40,10 +48,6 @@ a sampled head's of its sample. working MB: peak of memory beyond parameters and
 process that is not timed. temporary MB: the same as the compiler plans it; the gradients are
 outputs and not in it.
 """
-# OpenMP's threads spin for milliseconds after a step; they should not do so in the next one.
-PAUSE_SECONDS = 0.02
-# Side of the square product, large enough for the machine's full rate.
-SQUARES = {"cpu": 2048, "gpu": 8192}
 LEAST_OVERHEAD_ROUNDS = 30
 OVERHEAD = {
     "by_hand": "norm-softmax by hand",
@@ -52,9 +56,6 @@ OVERHEAD = {
     "fused/norm_softmax": "norm-softmax, fused",
     "fused/arcface": "ArcFace, fused",
 }
-
-# (side, step): all that takes part in an alternation.
-Step = tuple[str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,37 +114,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if asked.overhead and asked.rounds < LEAST_OVERHEAD_ROUNDS:
         print(f"{asked.rounds} rounds: a smoke run; {LEAST_OVERHEAD_ROUNDS} are the least to quote")
     return asked
-
-
-def peers_python() -> str | None:
-    """The interpreter that has PyTorch, or None."""
-    named = os.environ.get("ARCFACE_PEERS_PYTHON")
-    if named:
-        return named
-    if not (ROOT / ".venv-peers" / "installed").exists():
-        return None
-    return str(ROOT / ".venv-peers" / "bin" / "python")
-
-
-def alternate(
-    workers: Mapping[str, Answering], steps: Sequence[Step], *, rounds: int, square: int
-) -> tuple[dict[Step, list[dict[str, Any]]], dict[Step, str]]:
-    """(what each step took in each round, why a step failed), after one round that compiles."""
-    taken: dict[Step, list[dict[str, Any]]] = {step: [] for step in steps}
-    failed: dict[Step, str] = {}
-    for number in range(rounds + 1):
-        shift = number % len(steps)
-        for side, name in [*steps[shift:], *steps[:shift]]:
-            if (side, name) in failed:
-                continue
-            time.sleep(PAUSE_SECONDS)
-            words = (name, str(square)) if name == "square" else (name,)
-            answer = workers[side].ask("time", *words)
-            if "error" in answer:
-                failed[side, name] = answer["error"]
-            elif number:
-                taken[side, name].append(answer)
-    return {step: answers for step, answers in taken.items() if step not in failed}, failed
 
 
 def check_losses(taken: Mapping[Step, list[dict[str, Any]]], *, dtype: str) -> None:
@@ -315,38 +285,6 @@ def label(name: str) -> str:
     return f"{head}, gradient of its rows" if name.startswith("rows/") else head
 
 
-def median_of(answers: Sequence[Mapping[str, Any]], measure: str = "seconds") -> float:
-    """The median of what the rounds took."""
-    return statistics.median(answer[measure] for answer in answers)
-
-
-def ratios(
-    answers: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]], measure: str
-) -> list[float]:
-    """The ratio of each round, ascending: what slows the machine slows both."""
-    pairs = zip(answers, against, strict=True)
-    return sorted(mine[measure] / other[measure] for mine, other in pairs)
-
-
-def ratio_in_words(
-    answers: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] | None
-) -> str:
-    """The median ratio of times with the least and the most of all rounds."""
-    if against is None:
-        return "-"
-    found = ratios(answers, against, "seconds")
-    return f"{statistics.median(found):.2f} ({found[0]:.2f}, {found[-1]:.2f})"
-
-
-def processor_ratio(
-    answers: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] | None
-) -> str:
-    """The median ratio of the time of all processors, which other processes disturb less."""
-    if against is None:
-        return "-"
-    return f"{statistics.median(ratios(answers, against, 'cpu_seconds')):.2f}"
-
-
 def rank_of_interval(count: int) -> int | None:
     """The k for which the k-th smallest and k-th largest enclose the median with 95 %.
 
@@ -369,23 +307,12 @@ def with_interval(
     return f"{statistics.median(found):.3f}{interval}"
 
 
-def in_megabytes(size: int | None) -> str:
-    """Bytes as 10^6 bytes."""
-    return "-" if size is None else f"{size / 1e6:.1f}"
-
-
 def memory_ratio(mine: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
     """The ratio of working memory where both are known."""
     known = mine.get("working"), (other or {}).get("working")
     if known[0] is None or not known[1]:
         return "-"
     return f"{known[0] / known[1]:.3f}"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints Markdown."""
-    for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows):
-        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

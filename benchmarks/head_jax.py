@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.timed_steps import keep_to, resident_growth, serve, settings_of_worker, timed
 from experiments.environment import prefer_fast_cpu_convolutions
 
-SETTINGS = settings_of_worker()
+SETTINGS = settings_of_worker(batch=int, classes=int, dim=int, threads=int, dtype=str)
 # Before JAX counts the processors. PyTorch may want the rest of a GPU's memory.
 keep_to(SETTINGS.threads)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -18,7 +18,7 @@ MARGIN, SCALE = 0.5, 64.0
 
 def main() -> None:
     """Serves the steps ``loss``, ``product`` and ``square``."""
-    settings = settings_of_worker()
+    settings = settings_of_worker(batch=int, classes=int, dim=int, threads=int, dtype=str)
     keep_to(settings.threads)
     torch.set_num_threads(settings.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

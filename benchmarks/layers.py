@@ -1,12 +1,15 @@
 """Our layers beside XLA's own way, as time ratios on this machine.
 
 Command   python -m benchmarks.layers
-Prints    for each shape the median time of both over ROUNDS alternations, and their ratio
+Prints    for each layer and shape the median time of both over ROUNDS alternations, and XLA's time
+          as a multiple of ours
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 from experiments.environment import prefer_fast_cpu_convolutions
 
@@ -15,61 +18,69 @@ prefer_fast_cpu_convolutions()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
+from arcface_jax.models.convolution import by_xla, convolution  # noqa: E402
+from arcface_jax.models.grouped import grouped_convolution  # noqa: E402
 from arcface_jax.models.normalization import sum_rows  # noqa: E402
-from arcface_jax.models.strided import halving_convolution  # noqa: E402
 
-BATCH = 128
 ROUNDS = 15
-# Feature maps of resnet_small at 32 px: side and channels before each halving.
-SHAPES = ((32, 16), (16, 32), (8, 64), (4, 128))
+# (images, side, channels): feature maps of resnet_small at 32 px and of MobileFaceNet at 112 px.
+DENSE = ((128, 32, 16), (128, 16, 32), (128, 8, 64), (128, 4, 128))
+DEPTHWISE = ((16, 56, 64), (16, 28, 128), (16, 14, 256))
 
 
-def plain_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same convolution with the gradients that XLA derives."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    pads = ((1, 1), (1, 1))
-    return jax.lax.conv_general_dilated(x, kernel, (2, 2), pads, dimension_numbers=layout)
+def gradients(convolve: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """The compiled gradients to input and kernel, given that to the output."""
+    return jax.jit(lambda x, kernel, grad: jax.vjp(convolve, x, kernel)[1](grad))
 
 
-def input_gradient(convolution: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The compiled gradient to the input, given that to the output."""
-    return jax.jit(lambda x, kernel, g: jax.vjp(lambda x: convolution(x, kernel), x)[1](g)[0])
-
-
-def alternate(ours: Callable[[], jax.Array], theirs: Callable[[], jax.Array]) -> tuple[float, ...]:
-    """Median seconds of both, run in turn after one call that compiles."""
-    times: tuple[list[float], list[float]] = ([], [])
+def compare(name: str, ours: Callable[..., Any], theirs: Callable[..., Any], *inputs: Any) -> None:
+    """Prints the median times of both, run in turn after one call that compiles."""
+    taken: tuple[list[float], list[float]] = ([], [])
     for round_number in range(ROUNDS + 1):
-        for function, seconds in zip((ours, theirs), times, strict=True):
+        for function, seconds in zip((ours, theirs), taken, strict=True):
             start = time.perf_counter()
-            function().block_until_ready()
+            jax.block_until_ready(function(*inputs))
             if round_number:
                 seconds.append(time.perf_counter() - start)
-    return tuple(map(statistics.median, times))
+    mine, other = map(statistics.median, taken)
+    print(f"{name:44}{1e3 * mine:10.2f}{1e3 * other:10.2f}{other / mine:12.1f}", flush=True)
+
+
+def compare_convolutions(
+    name: str, ours: Callable[..., jax.Array], shape: tuple[int, int, int], *, grouped: bool
+) -> None:
+    """Gradients of 3 x 3 convolutions with stride 1 and 2, and the grouped ones themselves."""
+    images, side, channels = shape
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (images, side, side, channels))
+    kernel = jax.random.normal(keys[1], (3, 3, 1 if grouped else channels, channels))
+    for stride in (1, 2):
+
+        def mine(x: jax.Array, kernel: jax.Array, stride: int = stride) -> jax.Array:
+            return ours(x, kernel, stride, 1)
+
+        groups = channels if grouped else 1
+        theirs = functools.partial(by_xla, stride=stride, padding=1, groups=groups)
+        label = f"{name}, stride {stride}, {side} x {side} x {channels}"
+        output = jax.eval_shape(theirs, x, kernel)
+        grad = jax.random.normal(keys[2], output.shape)
+        if grouped:
+            compare(label, jax.jit(mine), jax.jit(theirs), x, kernel)
+        compare(f"{label}, gradients", gradients(mine), gradients(theirs), x, kernel, grad)
 
 
 def main() -> None:
     """Prints the table."""
-    ours = input_gradient(lambda x, kernel: halving_convolution(x, kernel, 1))
-    theirs = input_gradient(plain_convolution)
+    print(f"{'':44}{'ours, ms':>10}{'XLA, ms':>10}{'XLA / ours':>12}")
+    for shape in DENSE:
+        compare_convolutions("dense", convolution, shape, grouped=False)
+    for shape in DEPTHWISE:
+        compare_convolutions("depthwise", grouped_convolution, shape, grouped=True)
     row_sums = jax.jit(lambda x: jnp.sum(x, axis=(0, 1, 2)))
-    our_row_sums = jax.jit(sum_rows)
-    print(f"{'':34}{'ours, ms':>10}{'XLA, ms':>10}{'XLA / ours':>12}")
-    for side, channels in SHAPES:
-        keys = jax.random.split(jax.random.key(0), 3)
-        x = jax.random.normal(keys[0], (BATCH, side, side, channels))
-        kernel = jax.random.normal(keys[1], (3, 3, channels, channels))
-        g = jax.random.normal(keys[2], (BATCH, side // 2, side // 2, channels))
-        shape = f"{side} x {side} x {channels}"
-        for name, pair in {
-            f"stride-2 input gradient {shape}": (
-                lambda x=x, kernel=kernel, g=g: ours(x, kernel, g),
-                lambda x=x, kernel=kernel, g=g: theirs(x, kernel, g),
-            ),
-            f"sum over rows {shape}": (lambda x=x: our_row_sums(x), lambda x=x: row_sums(x)),
-        }.items():
-            mine, other = alternate(*pair)
-            print(f"{name:34}{1e3 * mine:10.2f}{1e3 * other:10.2f}{other / mine:12.1f}")
+    our_row_sums = jax.jit(lambda x: sum_rows(lambda part: part, x))
+    for images, side, channels in DENSE:
+        x = jax.random.normal(jax.random.key(0), (images, side, side, channels))
+        compare(f"sum over rows, {side} x {side} x {channels}", our_row_sums, row_sums, x)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -92,13 +92,12 @@ def serve(answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def settings_of_worker(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What both sides are given: sizes, type of the products, threads."""
+def settings_of_worker(**types: Callable[[str], Any]) -> argparse.Namespace:
+    """What both sides are given on their command line, by name and type."""
     parser = argparse.ArgumentParser()
-    for name in ("batch", "classes", "dim", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--dtype", required=True)
-    return parser.parse_args(arguments)
+    for name, kind in types.items():
+        parser.add_argument(f"--{name}", type=kind, required=True)
+    return parser.parse_args()
 
 
 def keep_to(threads: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from arcface_jax.analysis import SubcenterStatistics
 from arcface_jax.data import Dataset
-from experiments.files import whole_file
+from arcface_jax.whole_file import whole_file
 
 COLUMNS = ("id", "identity", "kept", "angle_deg", "subcenter", "on_dominant", "reason")
 _WORDS = {"true": True, "false": False}

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments import command_line, embedding, image_arguments, trained_network
+from experiments.finite import refuse_unfinite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def embed(
     embeddings = embedding.embed_batches(
         embedder, batches(), total=len(images.names), batch_size=batch_size, what="embedding"
     )
-    embedding.refuse_unfinite(embeddings, names)
+    refuse_unfinite(embeddings, names, cause=embedding.DAMAGED)
     return embeddings, names, damaged
 
 

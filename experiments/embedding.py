@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
+from experiments.finite import refuse_unfinite
+
 if TYPE_CHECKING:
     from arcface_jax.data import Dataset
     from arcface_jax.embedder import Embedder
+
+# Of a network that comes from a file.
+DAMAGED = "the weights are damaged"
 
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 64, "Images at a time; changes time and memory only.", lower_bound=1
@@ -65,27 +70,8 @@ def embed_dataset(embedder: "Embedder", dataset: "Dataset", *, batch_size: int) 
     embeddings = embed_batches(
         embedder, batches, total=count, batch_size=batch_size, what=f"embedding {dataset.name}"
     )
-    refuse_unfinite(embeddings, dataset.ids)
+    refuse_unfinite(embeddings, dataset.ids, cause=DAMAGED)
     return embeddings
-
-
-def refuse_unfinite(embeddings: np.ndarray, ids: Sequence[str]) -> None:
-    """Nothing, if all numbers are finite.
-
-    Raises:
-      ValueError: some are not; the first image is named.
-
-    >>> refuse_unfinite(np.array([[1.0, 2.0], [3.0, np.inf]]), ["a.jpg", "b.jpg"])
-    Traceback (most recent call last):
-    ValueError: the embedding of image 'b.jpg' is not finite (1 of 2 are not); the weights are \
-damaged.
-    """
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if bad.size:
-        raise ValueError(
-            f"the embedding of image {ids[bad[0]]!r} is not finite ({bad.size} of "
-            f"{len(embeddings)} are not); the weights are damaged."
-        )
 
 
 def write_embeddings(

@@ -3,12 +3,13 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
+
+from arcface_jax.whole_file import whole_file
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -22,15 +23,6 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """Named arrays as .npz at ``path``, in one step."""
     with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
-    """A file that takes its place at ``path`` when the block ends without an error."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open(mode, encoding="utf-8" if mode == "w" else None) as file:
-        yield file
-    os.replace(partial, path)
 
 
 @contextlib.contextmanager

@@ -77,13 +77,20 @@ def restore(
 
     Raises:
       FileNotFoundError: there is no checkpoint.
-      ValueError: it does not fit the settings.
+      ValueError: it does not fit the settings, or another version wrote it.
     """
     program = Program(program_config(settings, num_classes=num_classes, aligned=aligned))
     with Checkpoints(
         directory / "checkpoints", every=settings.checkpoint_every, program=program
     ) as checkpoints:
-        state = checkpoints.restore(program.shapes(settings.hyper))
+        try:
+            state = checkpoints.restore(program.shapes(settings.hyper))
+        except (KeyError, TypeError):
+            # Orbax's message lists every array.
+            raise ValueError(
+                f"the checkpoint of {directory} was written by another version, whose network has "
+                "other arrays; evaluate it with that version, or train it again."
+            ) from None
     if state is None:
         raise FileNotFoundError(_no_checkpoint(directory))
     return program, state

@@ -30,6 +30,7 @@ from arcface_jax.training import (
 )
 from arcface_jax.training.records import Progress
 from experiments.files import write_arrays, write_json
+from experiments.finite import refuse_unfinite
 from experiments.images import Images, listed_pairs
 from experiments.initial_weights import initial_weights
 from experiments.provenance import now, provenance
@@ -85,12 +86,9 @@ def embed_dataset(
         for batch in evaluation_batches(dataset, batch_size=batch_size)
     ]
     embeddings = np.concatenate(parts)[: len(dataset)]
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if bad.size:
-        raise ValueError(
-            f"{dataset.name}: the embedding of image {dataset.ids[bad[0]]!r} is not finite "
-            f"({bad.size} of {len(dataset)} are); the network has diverged."
-        )
+    refuse_unfinite(
+        embeddings, dataset.ids, cause=f"the network has diverged (images of {dataset.name})"
+    )
     return embeddings
 
 

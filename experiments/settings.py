@@ -206,9 +206,8 @@ class Settings:
         """
         aligned = aligned or self.data.aligned
         if not self.init_from:
-            return Preprocessing(
-                size=self.data.size,
-                colors="RGB" if self.data.channels == 3 else "grey",
+            return Preprocessing.for_model(
+                self.model,
                 alignment="five_points" if aligned else "none",
                 flip=self.evaluation.flip,
             )

@@ -46,7 +46,8 @@ def similarity_of(
     import numpy as np
 
     from arcface_jax.evaluation.embeddings import unit_rows
-    from experiments.embedding import refuse_unfinite
+    from experiments.embedding import DAMAGED
+    from experiments.finite import refuse_unfinite
 
     files = {str(first): first, str(second): second}
     images = image_arguments.open_images(files, embedder.preprocessing, landmarks=landmarks)
@@ -60,7 +61,7 @@ def similarity_of(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     embeddings = embedder(np.stack(crops))
-    refuse_unfinite(embeddings, images.names)
+    refuse_unfinite(embeddings, images.names, cause=DAMAGED)
     unit = unit_rows(embeddings.astype(np.float64))
     # The same file twice is one image.
     return float(np.clip(unit[0] @ unit[-1], -1.0, 1.0))

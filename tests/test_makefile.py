@@ -92,7 +92,7 @@ def test_it_installs_again_only_when_the_requirements_change(checkout):
     log = checkout / "pip.log"
     for _ in range(2):
         assert run_make(checkout, "install", path=[good]).returncode == 0
-        assert log.read_text() == "-m pip install --quiet -e .[test,report,jpeg]\n"
+        assert log.read_text() == "-m pip install --quiet -e .[test,report,jpeg,export]\n"
     stamp = (checkout / ".venv" / "installed").stat()
     later = stamp.st_mtime_ns + 1_000_000_000
     os.utime(checkout / "setup.cfg", ns=(later, later))

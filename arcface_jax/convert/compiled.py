@@ -11,6 +11,7 @@ from flax import nnx
 from jax import export
 
 from arcface_jax.embedder import Embedder
+from arcface_jax.whole_file import whole_file
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -39,7 +40,8 @@ def export_jax(
     )
     program = jax.jit(lambda images: contract.embed(fixed, images))
     made = export.export(program, platforms=list(platforms))(images)
-    Path(path).write_bytes(made.serialize())
+    with whole_file(path, "wb") as file:
+        file.write(made.serialize())
 
 
 def load_jax(path: str | os.PathLike[str]) -> Callable[[Any], jax.Array]:

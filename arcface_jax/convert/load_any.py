@@ -24,11 +24,10 @@ def usual_inputs(config: BackboneConfig) -> Preprocessing:
     >>> usual_inputs(MODELS["iresnet50"]).std
     (127.5,)
     """
-    colors = "RGB" if config.channels == 3 else "grey"
     values: dict[str, Any] = {}
     if isinstance(config, MobileFaceNet128dConfig) and config.channels == 3:
         values = {"mean": _IMAGENET_MEAN, "std": _IMAGENET_STD}
-    return Preprocessing(size=config.image_size, colors=colors, alignment="five_points", **values)
+    return Preprocessing.for_model(config, alignment="five_points", **values)
 
 
 def load(
@@ -64,10 +63,10 @@ def load(
             )
         return embedder
     if kind == "onnx":
-        from arcface_jax.convert.onnx_reader import load_onnx, stored_contract
+        from arcface_jax.convert.onnx_reader import load_with_contract
 
-        net = load_onnx(path, model=model)
-        preprocessing = preprocessing or stored_contract(path)
+        net, stored = load_with_contract(path, model=model)
+        preprocessing = preprocessing or stored
     else:
         from arcface_jax.convert.torch_weights import load_torch
 
@@ -83,7 +82,8 @@ def kind_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         start = file.read(10)
-    if start[:2] in (b"PK", b"\x80\x02"):
+    # A ZIP archive, or a pickle of any protocol.
+    if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"
     if len(start) == 10 and start[8:9] == b"{":
         return "safetensors"

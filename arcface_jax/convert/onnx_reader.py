@@ -44,13 +44,33 @@ def load_onnx(
       ValueError: not such a file, or a graph of another structure or other shapes; the node is
         named.
     """
+    return load_with_contract(path, model=model)[0]
+
+
+def load_with_contract(
+    path: str | os.PathLike[str], *, model: str | BackboneConfig | nnx.Module | None = None
+) -> tuple[Any, Preprocessing | None]:
+    """`load_onnx`'s network, and the contract that `export_onnx` stored in the file, or None.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: as of `load_onnx`.
+    """
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no ONNX file {path}.")
     try:
-        graph = onnx.load(path).graph
+        stored = onnx.load(path)
     except Exception as error:
         raise ValueError(f"{path} is no ONNX file with its weights inside: {error}") from None
+    notes = {note.key: note.value for note in stored.metadata_props}
+    contract = None
+    if "preprocessing" in notes:
+        contract = Preprocessing.from_json(json.loads(notes["preprocessing"]))
+    return _network(stored.graph, path, model=model), contract
+
+
+def _network(graph: Any, path: str, *, model: str | BackboneConfig | nnx.Module | None) -> Any:
     if model is not None:
         config = configure(model) if isinstance(model, str) else model
         net = blank(config) if isinstance(config, BackboneConfig) else config
@@ -67,14 +87,6 @@ def load_onnx(
             continue
         return _filled(blank(config), graph, path)
     raise ValueError(f"{path} is the graph of no registered network. {' '.join(refusals)}")
-
-
-def stored_contract(path: str | os.PathLike[str]) -> Preprocessing | None:
-    """The contract that `arcface_jax.convert.export_onnx` stored in the file, or None."""
-    stored = {p.key: p.value for p in onnx.load(os.fspath(path)).metadata_props}
-    if "preprocessing" not in stored:
-        return None
-    return Preprocessing.from_json(json.loads(stored["preprocessing"]))
 
 
 def _sized(config: BackboneConfig, graph: Any) -> BackboneConfig:

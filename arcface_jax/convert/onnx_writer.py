@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from arcface_jax.convert.layer_graph import walk
 from arcface_jax.models.layers import Convolution, PReLU
 from arcface_jax.models.normalization import BatchNorm
 from arcface_jax.models.preprocessing import Preprocessing
+from arcface_jax.whole_file import whole_file
 
 # Newer ones are refused by runtimes in use; every one since reads these.
 OPSET = 17
@@ -74,13 +74,8 @@ def export_onnx(
         contract = {"preprocessing": json.dumps(preprocessing.to_json())}
         helper.set_model_props(made, contract)
     onnx.checker.check_model(made)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_bytes(made.SerializeToString())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "wb") as file:
+        file.write(made.SerializeToString())
 
 
 class _Writer:

@@ -11,8 +11,8 @@ from arcface_jax.models import (
     MobileFaceNetConfig,
     ViTConfig,
 )
+from arcface_jax.models.arrays import Place
 
-Path = tuple[str | int, ...]
 Array = Any
 
 
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
     key: str
     """In the state dict."""
-    path: Path | None
+    path: Place | None
     """In the network; None for what it does not hold (a frozen gamma, a counter of batches)."""
     to_jax: Callable[[Array], Array]
     to_torch: Callable[[Array], Array]
@@ -35,22 +35,22 @@ def _same(x: Array) -> Array:
     return x
 
 
-def _copy(key: str, path: Path) -> Entry:
+def _copy(key: str, path: Place) -> Entry:
     return Entry(key, path, _same, _same)
 
 
-def _convolution(key: str, path: Path) -> Entry:
+def _convolution(key: str, path: Place) -> Entry:
     # (out, in / groups, h, w) and (h, w, in / groups, out).
     return Entry(
         key, (*path, "kernel"), lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)
     )
 
 
-def _linear(key: str, path: Path) -> Entry:
+def _linear(key: str, path: Place) -> Entry:
     return Entry(key, (*path, "kernel"), lambda x: x.T, lambda x: x.T)
 
 
-def _flattened_linear(key: str, path: Path, *, size: int) -> Entry:
+def _flattened_linear(key: str, path: Place, *, size: int) -> Entry:
     """Of a feature map flattened as (c, h, w) there and as (h, w, c) here."""
 
     def to_jax(x: Array) -> Array:
@@ -63,7 +63,7 @@ def _flattened_linear(key: str, path: Path, *, size: int) -> Entry:
     return Entry(key, (*path, "kernel"), to_jax, to_torch)
 
 
-def _norm(key: str, path: Path, *, frozen: int = 0) -> Iterator[Entry]:
+def _norm(key: str, path: Place, *, frozen: int = 0) -> Iterator[Entry]:
     """Batch normalisation; ``frozen`` channels where its gamma is fixed to 1."""
     if frozen:
         yield Entry(f"{key}.weight", None, _same, _same, constant=1.0, channels=frozen)
@@ -75,7 +75,7 @@ def _norm(key: str, path: Path, *, frozen: int = 0) -> Iterator[Entry]:
     yield Entry(f"{key}.num_batches_tracked", None, _same, _same, constant=0.0)
 
 
-def _layer_norm(key: str, path: Path) -> Iterator[Entry]:
+def _layer_norm(key: str, path: Place) -> Iterator[Entry]:
     yield _copy(f"{key}.weight", (*path, "scale"))
     yield _copy(f"{key}.bias", (*path, "bias"))
 
@@ -103,14 +103,14 @@ def _iresnet(config: IResNetConfig) -> Iterator[Entry]:
     yield from _norm("features", ("features",), frozen=frozen)
 
 
-def _conv_block(key: str, path: Path, *, prelu: bool) -> Iterator[Entry]:
+def _conv_block(key: str, path: Place, *, prelu: bool) -> Iterator[Entry]:
     yield _convolution(f"{key}.layers.0.weight", (*path, "conv"))
     yield from _norm(f"{key}.layers.1", (*path, "bn"))
     if prelu:
         yield _copy(f"{key}.layers.2.weight", (*path, "prelu", "slope"))
 
 
-def _bottleneck(key: str, path: Path) -> Iterator[Entry]:
+def _bottleneck(key: str, path: Place) -> Iterator[Entry]:
     for i, part in enumerate(("expand", "depthwise", "project")):
         yield from _conv_block(f"{key}.layers.{i}", (*path, part), prelu=part != "project")
 
@@ -136,7 +136,7 @@ def _mobilefacenet(config: MobileFaceNetConfig) -> Iterator[Entry]:
 
 
 def _mobilefacenet_128d(config: MobileFaceNet128dConfig) -> Iterator[Entry]:
-    def unit(convolution: str, norm: str, path: Path) -> Iterator[Entry]:
+    def unit(convolution: str, norm: str, path: Place) -> Iterator[Entry]:
         yield _convolution(f"{convolution}.weight", (*path, "conv"))
         yield from _norm(norm, (*path, "bn"))
 

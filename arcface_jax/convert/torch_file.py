@@ -20,6 +20,7 @@ import numpy as np
 
 from arcface_jax.convert.restricted_pickle import NO_CODE, read_pickle
 from arcface_jax.convert.torch_pickle import Tensors, refused, state_dict_pickle, writable
+from arcface_jax.whole_file import whole_file
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _ZIP_ERRORS = (
@@ -93,16 +94,10 @@ def write_torch_file(path: str | os.PathLike[str], arrays: Mapping[str, Any]) ->
     ...     {name: w.shape for name, w in read_torch_file(f"{folder}/model.pt").items()}
     {'step': (), 'w': (2, 3)}
     """
-    target = Path(path)
     named = {name: writable(name, array) for name, array in arrays.items()}
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with partial.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, data in _entries(named):
-                _write_entry(archive, name, data, begin=file.tell())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, data in _entries(named):
+            _write_entry(archive, name, data, begin=file.tell())
 
 
 def _read_legacy(stream: IO[bytes], file_bytes: int) -> Any:

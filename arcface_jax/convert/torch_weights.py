@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -14,6 +13,7 @@ from arcface_jax.convert.recognize import recognize
 from arcface_jax.convert.state_dict_names import Entry, entries
 from arcface_jax.convert.torch_file import read_torch_file, write_torch_file
 from arcface_jax.models import BackboneConfig, configure
+from arcface_jax.models.arrays import arrays_of, fill
 from arcface_jax.models.blank import blank
 
 # Where training scripts keep the backbone's state dict among other things.
@@ -71,15 +71,16 @@ def from_state_dict(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     net = blank(config) if given is None else given
-    state = dict(nnx.to_flat_state(nnx.state(net, (nnx.Param, nnx.BatchStat))))
     pairs = list(entries(config))
-    _check(arrays, pairs, state, source=source)
-    filled = {}
-    for entry in pairs:
-        if entry.path is not None:
-            value = np.ascontiguousarray(entry.to_jax(np.asarray(arrays[entry.key])))
-            filled[entry.path] = state[entry.path].replace(jnp.asarray(value))
-    nnx.update(net, nnx.from_flat_state(filled))
+    _check(arrays, pairs, arrays_of(net), source=source)
+    fill(
+        net,
+        {
+            entry.path: np.ascontiguousarray(entry.to_jax(np.asarray(arrays[entry.key])))
+            for entry in pairs
+            if entry.path is not None
+        },
+    )
     return net
 
 
@@ -89,7 +90,7 @@ def to_state_dict(model: Any) -> dict[str, np.ndarray]:
     Raises:
       ValueError: no counterpart is known.
     """
-    state = dict(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
+    state = arrays_of(model)
     arrays = {}
     for entry in entries(model.config):
         if entry.path is not None:

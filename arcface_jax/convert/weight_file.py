@@ -8,11 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from arcface_jax.embedder import Embedder
 from arcface_jax.evaluation import ImpostorScores
-from arcface_jax.known_names import unknown_name
+from arcface_jax.known_names import refuse_unknown, unknown_name
 from arcface_jax.models import (
     BackboneConfig,
     IResNetConfig,
@@ -20,8 +19,10 @@ from arcface_jax.models import (
     MobileFaceNetConfig,
     ViTConfig,
 )
+from arcface_jax.models.arrays import Place, arrays_of, fill
 from arcface_jax.models.blank import blank
 from arcface_jax.models.preprocessing import Preprocessing
+from arcface_jax.whole_file import whole_file
 
 FORMAT = "arcface_jax weights 1"
 _IMPOSTORS = "impostor_counts"
@@ -39,27 +40,21 @@ def save(embedder: Embedder, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
-    model = embedder.model
-    state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
     # safetensors writes raw buffers: a transposed array would come back wrong.
     arrays = {
-        ".".join(map(str, path)): np.ascontiguousarray(variable[...]) for path, variable in state
+        _name(place): np.ascontiguousarray(variable[...])
+        for place, variable in arrays_of(embedder.model).items()
     }
     metadata = {
         "format": FORMAT,
-        "model": json.dumps(config_to_json(model.config)),
+        "model": json.dumps(config_to_json(embedder.model.config)),
         "preprocessing": json.dumps(embedder.preprocessing.to_json()),
     }
     if embedder.impostors is not None:
         arrays[_IMPOSTORS] = embedder.impostors.counts
         metadata["impostor_source"] = embedder.impostors.source
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_bytes(to_bytes(arrays, metadata))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "wb") as file:
+        file.write(to_bytes(arrays, metadata))
 
 
 def read(path: str | os.PathLike[str]) -> Embedder:
@@ -87,15 +82,11 @@ def read(path: str | os.PathLike[str]) -> Embedder:
         )
     config = config_from_json(json.loads(metadata["model"]))
     model = blank(config)
-    state = dict(nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))))
+    own = arrays_of(model)
     counts = arrays.pop(_IMPOSTORS, None)
-    named = {".".join(map(str, path)): path for path in state}
-    if problem := _difference(arrays, {name: state[place] for name, place in named.items()}):
+    if problem := _difference(arrays, {_name(place): own[place] for place in own}):
         raise ValueError(f"{path} does not fit the config in it: {problem}.")
-    filled = {
-        place: state[place].replace(jnp.asarray(arrays[name])) for name, place in named.items()
-    }
-    nnx.update(model, nnx.from_flat_state(filled))
+    fill(model, {place: arrays[_name(place)] for place in own})
     return Embedder(
         model,
         preprocessing=Preprocessing.from_json(json.loads(metadata["preprocessing"])),
@@ -129,14 +120,15 @@ def config_from_json(values: dict[str, Any]) -> BackboneConfig:
     kind = values.pop("type", "none")
     if kind not in _CONFIGS:
         raise unknown_name("network", kind, _CONFIGS)
-    known = _CONFIGS[kind].__dataclass_fields__
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"field of {kind}", name, known)
+    refuse_unknown(f"field of {kind}", values, _CONFIGS[kind].__dataclass_fields__)
     tuples = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
     return _CONFIGS[kind](**tuples | {"dtype": jnp.dtype(values["dtype"]).type})
+
+
+def _name(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 def _difference(arrays: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
@@ -12,17 +11,10 @@ from arcface_jax.models.backbone import BackboneConfig
 from arcface_jax.models.layers import Convolution, PReLU, kaiming_fan_out
 from arcface_jax.models.normalization import BatchNorm
 
+# Channels after the last 1x1 convolution of either MobileFaceNet.
+POOLED = 512
 
-def relu6(x: Array) -> Array:
-    r""":math:`\min(\max(x, 0), 6)`.
-
-    >>> relu6(jnp.array([-1.0, 7.0]))
-    Array([0., 6.], dtype=float32)
-    """
-    return jnp.clip(x, 0, 6)
-
-
-ACTIVATIONS = {"relu": jax.nn.relu, "relu6": relu6, "none": lambda x: x}
+ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "none": lambda x: x}
 
 
 class ConvBlock(nnx.Module):
@@ -42,7 +34,7 @@ class ConvBlock(nnx.Module):
 
     >>> block = ConvBlock(3, 8, kernel=3, stride=2, activation="relu6", config=BackboneConfig(),
     ...                   rngs=nnx.Rngs(0))
-    >>> block(jnp.ones((1, 4, 4, 3))).shape
+    >>> block(jax.numpy.ones((1, 4, 4, 3))).shape
     (1, 2, 2, 8)
     """
 
@@ -100,7 +92,7 @@ class Bottleneck(nnx.Module):
 
     >>> block = Bottleneck(8, 8, hidden=16, stride=1, residual=True, activation="relu6",
     ...                    config=BackboneConfig(), rngs=nnx.Rngs(0))
-    >>> block(jnp.ones((1, 4, 4, 8))).shape
+    >>> block(jax.numpy.ones((1, 4, 4, 8))).shape
     (1, 4, 4, 8)
     """
 
@@ -129,3 +121,37 @@ class Bottleneck(nnx.Module):
         """float[B, H, W, c_in] -> [B, H / stride, W / stride, c_out]."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
+
+
+def pooling_blocks(
+    c_in: int, *, activation: str, config: BackboneConfig, rngs: nnx.Rngs
+) -> tuple[ConvBlock, ConvBlock]:
+    """1x1 to 512 channels, then one weight per place and channel of the last map, in float32.
+
+    Source: Chen et al., MobileFaceNets (2018), section 3.2 (global depthwise convolution).
+
+    >>> config = BackboneConfig(image_size=32)
+    >>> separate, pool = pooling_blocks(8, activation="relu6", config=config, rngs=nnx.Rngs(0))
+    >>> pool(separate(jax.numpy.ones((2, 2, 2, 8)))).shape
+    (2, 1, 1, 512)
+    """
+    block = functools.partial(ConvBlock, config=config, dtype=config.wide_dtype, rngs=rngs)
+    side = last_map_size(config)
+    return (
+        block(c_in, POOLED, kernel=1, activation=activation),
+        block(POOLED, POOLED, kernel=side, padding=0, groups=POOLED, activation="none"),
+    )
+
+
+def last_map_size(config: BackboneConfig) -> int:
+    """Side of the last map, after four halvings.
+
+    Raises:
+      ValueError: an image size that is no multiple of 16.
+
+    >>> last_map_size(BackboneConfig(image_size=112))
+    7
+    """
+    if config.image_size % 16:
+        raise ValueError(f"image_size={config.image_size} must be a multiple of 16.")
+    return config.image_size // 16

@@ -8,8 +8,9 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from arcface_jax.models.convolution import by_xla, convolution
+from arcface_jax.models.grouped import grouped_convolution
 from arcface_jax.models.normalization import sum_rows
-from arcface_jax.models.strided import halving_convolution
 
 
 @jax.custom_vjp
@@ -29,8 +30,11 @@ def _leaky_forward(x: Array, slope: Array):
 def _leaky_backward(saved, grad):
     x, slope = saved
     wide = slope.reshape((1,) * (x.ndim - 1) + slope.shape)
-    product = (grad * jnp.minimum(x, 0)).astype(jnp.promote_types(x.dtype, jnp.float32))
-    return jnp.where(x >= 0, grad, grad * wide), sum_rows(product).astype(slope.dtype)
+    float_type = jnp.promote_types(x.dtype, jnp.float32)
+    slope_grad = sum_rows(
+        lambda x, grad: jnp.minimum(x, 0).astype(float_type) * grad.astype(float_type), x, grad
+    )
+    return jnp.where(x >= 0, grad, grad * wide), slope_grad.astype(slope.dtype)
 
 
 leaky.defvjp(_leaky_forward, _leaky_backward)
@@ -129,17 +133,12 @@ class Convolution(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """float[B, H, W, c_in] -> [B, H', W', c_out] in ``dtype``."""
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        if self.stride == 2 and self.groups == 1:
-            y = halving_convolution(x, kernel, self.padding)
+        if self.groups == 1:
+            y = convolution(x, kernel, self.stride, self.padding)
+        elif x.shape[-1] == kernel.shape[3]:
+            y = grouped_convolution(x, kernel, self.stride, self.padding)
         else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                ((self.padding, self.padding), (self.padding, self.padding)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=self.groups,
-            )
+            y = by_xla(x, kernel, stride=self.stride, padding=self.padding, groups=self.groups)
         if self.bias is None:
             return y
         return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)

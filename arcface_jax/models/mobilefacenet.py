@@ -7,14 +7,19 @@ from flax import nnx
 from jax import Array
 
 from arcface_jax.models.backbone import BackboneConfig
-from arcface_jax.models.conv_block import Bottleneck, ConvBlock
+from arcface_jax.models.conv_block import (
+    POOLED,
+    Bottleneck,
+    ConvBlock,
+    last_map_size,
+    pooling_blocks,
+)
 from arcface_jax.models.layers import kaiming_fan_out
 from arcface_jax.models.normalization import BatchNorm
 from arcface_jax.models.remat import rematerialized
 
 # Channels inside the bottlenecks that halve the resolution, and inside the others.
 _HIDDEN = ((128, 128), (256, 256), (512, 256))
-_LAST = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +48,7 @@ class MobileFaceNetConfig(BackboneConfig):
                 f"blocks={self.blocks} are four numbers of at least 1, and scale={self.scale} at "
                 "least 1."
             )
-        if self.image_size % 16:
-            raise ValueError(f"image_size={self.image_size} must be a multiple of 16.")
+        last_map_size(self)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -137,18 +141,11 @@ class MobileFaceNet(nnx.Module):
             width = c_out
         self.stages = nnx.List(stages)
         wide = config.wide_dtype
-        self.conv_sep = block(width, _LAST, kernel=1, activation="prelu", dtype=wide)
-        self.pool = block(
-            _LAST,
-            _LAST,
-            kernel=config.image_size // 16,
-            padding=0,
-            groups=_LAST,
-            activation="none",
-            dtype=wide,
+        self.conv_sep, self.pool = pooling_blocks(
+            width, activation="prelu", config=config, rngs=rngs
         )
         self.fc = nnx.Linear(
-            _LAST, config.embedding_dim, use_bias=False, kernel_init=kaiming_fan_out, rngs=rngs
+            POOLED, config.embedding_dim, use_bias=False, kernel_init=kaiming_fan_out, rngs=rngs
         )
         self.features = BatchNorm(config.embedding_dim, **config.norm, dtype=wide)
 

@@ -7,7 +7,13 @@ from flax import nnx
 from jax import Array
 
 from arcface_jax.models.backbone import BackboneConfig
-from arcface_jax.models.conv_block import Bottleneck, ConvBlock
+from arcface_jax.models.conv_block import (
+    POOLED,
+    Bottleneck,
+    ConvBlock,
+    last_map_size,
+    pooling_blocks,
+)
 from arcface_jax.models.layers import Convolution, kaiming_fan_out
 from arcface_jax.models.normalization import BatchNorm
 from arcface_jax.models.remat import rematerialized
@@ -15,7 +21,6 @@ from arcface_jax.models.remat import rematerialized
 # (expansion, channels, bottlenecks, stride of the first)
 _SETTINGS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 _STEM = 64
-_LAST = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,7 @@ class MobileFaceNet128dConfig(BackboneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.image_size % 16:
-            raise ValueError(f"image_size={self.image_size} must be a multiple of 16.")
+        last_map_size(self)
 
     def build(self, *, rngs: nnx.Rngs) -> "MobileFaceNet128d":
         """The network, freshly drawn."""
@@ -80,18 +84,11 @@ class MobileFaceNet128d(nnx.Module):
                 width = c_out
         self.blocks = nnx.List(blocks)
         wide = config.wide_dtype
-        self.conv_sep = block(width, _LAST, kernel=1, activation="relu6", dtype=wide)
-        self.pool = block(
-            _LAST,
-            _LAST,
-            kernel=config.image_size // 16,
-            padding=0,
-            groups=_LAST,
-            activation="none",
-            dtype=wide,
+        self.conv_sep, self.pool = pooling_blocks(
+            width, activation="relu6", config=config, rngs=rngs
         )
         self.fc = Convolution(
-            _LAST,
+            POOLED,
             config.embedding_dim,
             kernel=1,
             padding=0,

@@ -1,6 +1,7 @@
 """Batch normalisation as the published networks train it."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +9,37 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+# Parts of the rows that a CPU adds up elementwise before the rest is a matrix product.
+PARTS = 16
 
-def sum_rows(x: Array) -> Array:
-    """Sum over all axes but the last, float[channels].
 
-    As a matrix product on a CPU: XLA's own reduction over leading axes takes longer there, see
-    ``python -m benchmarks.layers``.
+def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Sum of ``function(*arrays)`` over all axes but the last, float[channels].
 
-    >>> sum_rows(jnp.ones((2, 3, 4)))
-    Array([6., 6., 6., 6.], dtype=float32)
+    XLA's CPU compiler is slow at reductions over leading axes (``python -m benchmarks.layers``).
+    There the rows are cut into parts that are added in one elementwise pass, which stores no
+    summand, and a matrix product with ones adds the rows of the result.
+
+    Args:
+      function: of each row alone, elementwise.
+      *arrays: of one shape.
+
+    >>> sum_rows(jnp.square, 2.0 * jnp.ones((2, 3, 4)))
+    Array([24., 24., 24., 24.], dtype=float32)
     """
+    rows, channels = arrays[0].size // arrays[0].shape[-1], arrays[0].shape[-1]
+    parts = max(n for n in range(1, PARTS + 1) if rows % n == 0)
 
-    def by_product(flat: Array) -> Array:
-        ones = jnp.ones((1, flat.shape[0]), flat.dtype)
-        return jnp.matmul(ones, flat, precision=jax.lax.Precision.HIGHEST)[0]
+    def by_parts(*flat: Array) -> Array:
+        cut = (jnp.split(each, parts) for each in flat)
+        total = functools.reduce(jnp.add, (function(*part) for part in zip(*cut, strict=True)))
+        ones = jnp.ones((1, total.shape[0]), total.dtype)
+        return jnp.matmul(ones, total, precision=jax.lax.Precision.HIGHEST)[0]
 
-    flat = x.reshape(-1, x.shape[-1])
     return jax.lax.platform_dependent(
-        flat, cpu=by_product, default=functools.partial(jnp.sum, axis=0)
+        *(each.reshape(rows, channels) for each in arrays),
+        cpu=by_parts,
+        default=lambda *flat: jnp.sum(function(*flat), axis=0),
     )
 
 
@@ -37,46 +51,52 @@ def _along(values: Array, x: Array) -> Array:
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 
-def _statistics(x: Array) -> tuple[Array, Array]:
-    count = x.size // x.shape[-1]
-    mean = sum_rows(x) / count
-    return mean, jnp.maximum(sum_rows(jnp.square(x)) / count - jnp.square(mean), 0.0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize_batch(
+    x: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[Array, Array, Array]:
+    r"""(x normalised per channel over the batch, its mean, its variance).
 
+    .. math:: y = \gamma\,(x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def standardize(x: Array, epsilon: float) -> tuple[Array, Array, Array]:
-    r"""(x with mean 0 and variance 1 per channel over the batch, its mean, its variance).
+    Computed in float32 at least and returned in x's dtype; the gradient of the mean and of the
+    variance that are returned is not propagated.
 
-    .. math:: \hat x = (x - \mu) / \sqrt{\sigma^2 + \epsilon}
-
-    Statistics are float32 (float64 for float64 input); their own gradient is not propagated.
-
-    >>> standardize(jnp.array([[1.0], [3.0]]), 0.0)[1:]
-    (Array([2.], dtype=float32), Array([1.], dtype=float32))
+    >>> normalize_batch(jnp.array([[1.0], [3.0]]), jnp.ones(1), jnp.zeros(1), 0.0)
+    (Array([[-1.],
+           [ 1.]], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
-    wide = _wide(x)
-    mean, variance = _statistics(wide)
-    inverse = jax.lax.rsqrt(variance + epsilon)
-    return ((wide - _along(mean, x)) * _along(inverse, x)).astype(x.dtype), mean, variance
-
-
-def _standardize_forward(x: Array, epsilon: float):
-    result = standardize(x, epsilon)
-    return result, (x, result[1], result[2])
-
-
-def _standardize_backward(epsilon: float, saved, grads):
-    x, mean, variance = saved
-    grad = _wide(grads[0])
-    inverse = jax.lax.rsqrt(variance + epsilon)
-    unit = (_wide(x) - _along(mean, x)) * _along(inverse, x)
+    # Two passes: the difference of mean squares and squared mean loses digits that the gradients
+    # of a deep network miss.
     count = x.size // x.shape[-1]
-    mean_grad = _along(sum_rows(grad) / count, x)
-    mean_product = _along(sum_rows(grad * unit) / count, x)
-    return (((grad - mean_grad - unit * mean_product) * _along(inverse, x)).astype(x.dtype),)
+    mean = sum_rows(_wide, x) / count
+    variance = sum_rows(lambda part: jnp.square(_wide(part) - _along(mean, part)), x) / count
+    factor = scale * jax.lax.rsqrt(variance + epsilon)
+    y = (_wide(x) - _along(mean, x)) * _along(factor, x) + _along(bias, x)
+    return y.astype(x.dtype), mean, variance
 
 
-standardize.defvjp(_standardize_forward, _standardize_backward)
+def _normalize_forward(x: Array, scale: Array, bias: Array, epsilon: float):
+    result = normalize_batch(x, scale, bias, epsilon)
+    return result, (x, scale, result[1], result[2])
+
+
+def _normalize_backward(epsilon: float, saved, grads):
+    x, scale, mean, variance = saved
+    inverse = jax.lax.rsqrt(variance + epsilon)
+
+    def standard(x: Array) -> Array:
+        return (_wide(x) - _along(mean, x)) * _along(inverse, x)
+
+    bias_grad = sum_rows(_wide, grads[0])
+    scale_grad = sum_rows(lambda x, grad: standard(x) * _wide(grad), x, grads[0])
+    count = x.size // x.shape[-1]
+    centered = _wide(grads[0]) - _along(bias_grad / count, x)
+    x_grad = (centered - standard(x) * _along(scale_grad / count, x)) * _along(scale * inverse, x)
+    return x_grad.astype(x.dtype), scale_grad, bias_grad
+
+
+normalize_batch.defvjp(_normalize_forward, _normalize_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -145,15 +165,13 @@ class BatchNorm(nnx.Module):
             factor = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
             y = _wide(x) * _along(factor, x) + _along(bias - self.mean[...] * factor, x)
             return y.astype(self.dtype)
-        y, mean, variance = self._standardized(x)
+        y, mean, variance = self._normalized(x, scale, bias)
         keep = self.momentum
         self.mean[...] = keep * self.mean[...] + (1.0 - keep) * jax.lax.stop_gradient(mean)
         self.var[...] = keep * self.var[...] + (1.0 - keep) * jax.lax.stop_gradient(variance)
-        if self.scale is not None:
-            return scale_and_shift(_wide(y), scale, bias).astype(self.dtype)
-        return (_wide(y) + _along(bias, x)).astype(self.dtype)
+        return y.astype(self.dtype)
 
-    def _standardized(self, x: Array) -> tuple[Array, Array, Array]:
+    def _normalized(self, x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
         """(x normalised, mean of the groups' means, mean of their unbiased variances)."""
         rows, group = x.shape[0], self.group or x.shape[0]
         if rows % group:
@@ -168,32 +186,11 @@ class BatchNorm(nnx.Module):
                 "2 images in a batch (and in a group)."
             )
         if group == rows:
-            y, mean, variance = standardize(x, self.epsilon)
+            y, mean, variance = normalize_batch(x, scale, bias, self.epsilon)
         else:
             grouped = x.reshape(rows // group, group, *x.shape[1:])
-            y, means, variances = jax.vmap(lambda part: standardize(part, self.epsilon))(grouped)
+            y, means, variances = jax.vmap(
+                lambda part: normalize_batch(part, scale, bias, self.epsilon)
+            )(grouped)
             y, mean, variance = y.reshape(x.shape), means.mean(axis=0), variances.mean(axis=0)
         return y, mean, variance * (count / (count - 1))
-
-
-@jax.custom_vjp
-def scale_and_shift(x: Array, scale: Array, shift: Array) -> Array:
-    """``scale * x + shift`` along the last axis, with the gradients summed by `sum_rows`.
-
-    >>> scale_and_shift(jnp.ones((2, 1)), jnp.array([2.0]), jnp.array([1.0]))
-    Array([[3.],
-           [3.]], dtype=float32)
-    """
-    return x * _along(scale, x) + _along(shift, x)
-
-
-def _scale_and_shift_forward(x: Array, scale: Array, shift: Array):
-    return scale_and_shift(x, scale, shift), (x, scale)
-
-
-def _scale_and_shift_backward(saved, grad):
-    x, scale = saved
-    return grad * _along(scale, x), sum_rows(grad * x), sum_rows(grad)
-
-
-scale_and_shift.defvjp(_scale_and_shift_forward, _scale_and_shift_backward)

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from arcface_jax.geometry import unit
-from arcface_jax.known_names import unknown_name
+from arcface_jax.known_names import refuse_unknown, unknown_name
 from arcface_jax.models.backbone import BackboneConfig
 
 COLORS = {"RGB": 3, "BGR": 3, "grey": 1}
@@ -37,8 +37,9 @@ class Preprocessing:
     Raises:
       ValueError: an unknown name, or a number out of range.
 
-    >>> Preprocessing(size=112).normalize(np.array([[[[0, 255, 51]]]], np.uint8)).round(2)
-    Array([[[[-1. ,  1. , -0.6]]]], dtype=float32)
+    >>> contract = Preprocessing(size=1, mean=(128.0,), std=(128.0,))
+    >>> contract.normalize(np.array([[[[0, 192, 64]]]], np.uint8))
+    Array([[[[-1. ,  0.5, -0.5]]]], dtype=float32)
     """
 
     size: int
@@ -131,6 +132,16 @@ class Preprocessing:
                 f"its preprocessing gives {self.size} px with {self.channels}."
             )
 
+    @classmethod
+    def for_model(cls, config: BackboneConfig, **fields: Any) -> "Preprocessing":
+        """The contract with the size and channels that the network takes.
+
+        >>> Preprocessing.for_model(BackboneConfig(image_size=28, channels=1)).colors
+        'grey'
+        """
+        colors = "RGB" if config.channels == 3 else "grey"
+        return cls(**{"size": config.image_size, "colors": colors, **fields})
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a file's metadata."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
@@ -146,9 +157,7 @@ class Preprocessing:
         48
         """
         known = cls.__dataclass_fields__
-        for name in values:
-            if name not in known:
-                raise unknown_name("field of the preprocessing", name, known)
+        refuse_unknown("field of the preprocessing", values, known)
         missing = [name for name in known if name not in values]
         if missing:
             raise ValueError(f"the preprocessing lacks {', '.join(missing)}.")

@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import nnx
 
-from arcface_jax.known_names import unknown_name
+from arcface_jax.known_names import refuse_unknown, unknown_name
 from arcface_jax.models.backbone import BackboneConfig
 from arcface_jax.models.iresnet import IResNetConfig
 from arcface_jax.models.mobilefacenet import MobileFaceNetConfig
@@ -44,10 +44,7 @@ def configure(name: str, **overrides: Any) -> BackboneConfig:
     """
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
-    known = MODELS[name].__dataclass_fields__
-    for field in overrides:
-        if field not in known:
-            raise unknown_name(f"field of {name}", field, known)
+    refuse_unknown(f"field of {name}", overrides, MODELS[name].__dataclass_fields__)
     return dataclasses.replace(MODELS[name], **overrides)
 
 

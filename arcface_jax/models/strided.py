@@ -1,70 +1,44 @@
-"""A strided convolution whose input gradient is fast on a CPU."""
+"""The input gradient of a convolution with stride 2."""
 
-import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+def _product(grads: Array, tap: Array) -> Array:
+    return jnp.einsum("bhwo,io->bhwi", grads, tap)
 
 
-def _convolve(x: Array, kernel: Array, padding: int, stride: int = 2) -> Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((padding, padding), (padding, padding)),
-        dimension_numbers=_LAYOUT,
-    )
+def input_gradient_by_parity(
+    grad: Array,
+    kernel: Array,
+    *,
+    padding: int,
+    shape: tuple[int, ...],
+    product: Callable[[Array, Array], Array] = _product,
+) -> Array:
+    """Gradient to the input, one parity of rows and columns after the other.
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def halving_convolution(x: Array, kernel: Array, padding: int) -> Array:
-    """Convolution with stride 2 over NHWC images, equal to XLA's own.
-
-    XLA takes the gradient to the input as a convolution of the zero-stuffed output gradient,
-    which its CPU compiler does slowly (``python -m benchmarks.layers`` compares). On a CPU each
-    of the four parities of input positions is instead a sum of small matrix products.
+    Each parity is a sum of products, one for each tap that meets it.
 
     Args:
-      x: float[B, H, W, c_in].
-      kernel: float[k, k, c_in, c_out] in x's dtype.
+      grad: float[B, H', W', c_out], to the output.
+      kernel: float[k, k, ...].
       padding: zero pixels on every side.
+      shape: of the input, (B, H, W, c_in).
+      product: of gradients [B, h, w, c_out] and one tap [...], float[B, h, w, c_in]; without it
+        the tap is a matrix [c_in, c_out].
 
-    Returns:
-      float[B, H', W', c_out] with H' = (H + 2 padding - k) // 2 + 1.
-
-    >>> halving_convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((1, 1, 1, 1)), 0).shape
-    (1, 2, 2, 1)
+    >>> input_gradient_by_parity(
+    ...     jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)), padding=1, shape=(1, 4, 4, 1)
+    ... )[0, :, :, 0]
+    Array([[1., 2., 1., 1.],
+           [2., 4., 2., 2.],
+           [1., 2., 1., 1.],
+           [1., 2., 1., 1.]], dtype=float32)
     """
-    return _convolve(x, kernel, padding)
-
-
-def _forward(x: Array, kernel: Array, padding: int) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, padding), (x, kernel)
-
-
-def _backward(padding: int, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-
-    def by_xla(grad: Array) -> Array:
-        _, vjp = jax.vjp(lambda x: _convolve(x, kernel, padding), x)
-        return vjp(grad)[0]
-
-    def by_parity(grad: Array) -> Array:
-        return _input_gradient(grad, kernel, padding, x.shape)
-
-    grad_x = jax.lax.platform_dependent(grad, cpu=by_parity, default=by_xla)
-    _, vjp = jax.vjp(lambda kernel: _convolve(x, kernel, padding), kernel)
-    return grad_x, vjp(grad)[0]
-
-
-halving_convolution.defvjp(_forward, _backward)
-
-
-def _input_gradient(grad: Array, kernel: Array, padding: int, shape: tuple[int, ...]) -> Array:
-    """Gradient to the input, one parity of rows and columns after the other."""
     batch, height, width, channels = shape
     size = kernel.shape[0]
     half = ((height + 1) // 2, (width + 1) // 2)
@@ -91,7 +65,7 @@ def _input_gradient(grad: Array, kernel: Array, padding: int, shape: tuple[int, 
                     (0, row + before, column + before, 0),
                     (batch, row + before + half[0], column + before + half[1], grad.shape[3]),
                 )
-                total += jnp.einsum("bhwo,io->bhwi", part, kernel[row_tap, column_tap])
+                total += product(part, kernel[row_tap, column_tap])
         return total
 
     rows = [jnp.stack([plane(r, 0), plane(r, 1)], axis=3) for r in (0, 1)]

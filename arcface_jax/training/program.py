@@ -78,8 +78,7 @@ class ProgramConfig:
         """``preprocessing``, or that of images in [-1, 1]."""
         if self.preprocessing is not None:
             return self.preprocessing
-        colors = "RGB" if self.model.channels == 3 else "grey"
-        return Preprocessing(size=self.model.image_size, colors=colors)
+        return Preprocessing.for_model(self.model)
 
 
 # Gradients of a float16 network are small numbers of it; 2^10 lifts them off its lower end.

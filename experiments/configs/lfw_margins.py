@@ -2,7 +2,8 @@
 
 Command   python -m experiments.sweep --config=experiments/configs/lfw_margins.py \
               --workdir=runs/lfw_margins
-Search    --sweep=rate: on 10 % of the training people that such a run does not train on, one seed
+Search    --sweep=rate, --sweep=scale, --sweep=margin, each with what the one before chose on 10 %
+          of the training people that such a run does not train on, one seed
 Smoke     add --config.steps=60 --index=0
 """
 
@@ -11,14 +12,19 @@ from ml_collections import ConfigDict
 from experiments.configs import base
 from experiments.configs.omniglot_margins import MIDDLING, SEEDS, SETTINGS
 
-VALIDATION = {"data.evaluate_on": "validation", "data.validation_fraction": 0.1}
+VALIDATION = {
+    "data.evaluate_on": "validation",
+    "data.validation_fraction": 0.1,
+    "evaluation.pairs": "",
+    "steps": 400,
+}
 
 
 def get_config() -> ConfigDict:
-    """The small ResNet at 40 px, 800 steps of 128 (11 epochs of 9,511 aligned images)."""
+    """The small ResNet at 32 px, 800 steps of 128 (11 epochs of 9,511 aligned images)."""
     config = base.get_config()
     config.data.name = "lfw"
-    config.data.size = 40
+    config.data.size = 32
     config.augmentation.flip = 0.5
     config.augmentation.shift_px = 2
     config.augmentation.brightness = 0.1
@@ -33,11 +39,11 @@ def get_config() -> ConfigDict:
 
 def sweep_rate():
     """Learning rate of each loss."""
-    for rate in (0.1, 0.2, 0.4):
-        drawn = {"learning_rate": rate, "evaluation.pairs": "", **VALIDATION}
-        yield {"margin.name": "softmax", **drawn}
+    for rate in (0.2, 0.4, 0.1):
+        yield {"margin.name": "softmax", "learning_rate": rate, **VALIDATION}
         for name, margin in MIDDLING.items():
-            yield {"margin.name": name, **margin, "scale": 16.0, **drawn}
+            point = {"margin.name": name, **margin, "scale": 16.0}
+            yield {**point, "learning_rate": rate, **VALIDATION}
 
 
 def sweep():

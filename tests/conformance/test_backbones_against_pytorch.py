@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from arcface_jax.convert import from_state_dict, to_state_dict
+from arcface_jax.convert.state_dict_names import entries
 from arcface_jax.models import (
     IResNetConfig,
     MobileFaceNet128dConfig,
@@ -55,13 +56,20 @@ def described(config):
     return json.dumps({"type": type(config).__name__.removesuffix("Config"), **fields})
 
 
-def random_state_dict(config, rng):
-    """Values that leave no entry at its start; activations neither vanish nor overflow."""
+def random_state_dict(config, rng, *, folded=True):
+    """Values that leave no entry at its start; activations neither vanish nor overflow.
+
+    Without ``folded`` every PReLU has slope 1: where rounding moves an input over a fold, the
+    gradient jumps, in either framework.
+    """
     frozen = isinstance(config, IResNetConfig)
+    slopes = {entry.key for entry in entries(config) if entry.path and entry.path[-1] == "slope"}
     found = {}
     for key, like in to_state_dict(blank(config)).items():
         noise = rng.normal(size=like.shape)
-        if key.endswith("num_batches_tracked") or (frozen and key == "features.weight"):
+        if key in slopes and not folded:
+            found[key] = np.ones(like.shape)
+        elif key.endswith("num_batches_tracked") or (frozen and key == "features.weight"):
             found[key] = like
         elif key.endswith("running_var"):
             found[key] = 0.5 + noise**2
@@ -102,13 +110,11 @@ def ours(config, state_dict, images, weights):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype", "tolerance"),
-    [(name, np.float64, 1e-6) for name in CONFIGS]
-    # The many thin layers of a MobileFaceNet amplify float32's rounding beyond this.
-    + [(name, np.float32, 1e-3) for name in ("iresnet", "vit")],
+    [(name, np.float64, 1e-6) for name in CONFIGS] + [(name, np.float32, 1e-3) for name in CONFIGS],
 )
 def test_values_statistics_and_gradients_equal_pytorch_float64(name, dtype, tolerance, peers, rng):
     config = CONFIGS[name]
-    state_dict = random_state_dict(config, rng)
+    state_dict = random_state_dict(config, rng, folded=dtype == np.float64)
     side = config.image_size
     images = rng.uniform(-1, 1, (STEPS, BATCH, side, side, 3))
     weights = rng.normal(size=(BATCH, 16))
@@ -132,8 +138,10 @@ def test_values_statistics_and_gradients_equal_pytorch_float64(name, dtype, tole
     assert not theirs.keys() - got.keys()
     gradients = [key for key in theirs if key.startswith("gradient/")]
     steepest = max(np.abs(theirs[key]).max() for key in gradients)
+    # ReLU6 has folds whatever the slopes: there the gradients of float32 are not compared.
+    jumps = dtype == np.float32 and isinstance(config, MobileFaceNet128dConfig)
     for key, expected in theirs.items():
-        if key.endswith("tracked"):
+        if key.endswith("tracked") or (jumps and key in gradients):
             continue
         largest = np.abs(expected).max()
         # Batch norm takes away what some biases add: their gradient is the rounding of zero.

@@ -1,6 +1,7 @@
 """Networks to and from PyTorch state dicts, ONNX graphs, safetensors and compiled programs."""
 
 import dataclasses
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from arcface_jax.convert import (
     to_state_dict,
     usual_inputs,
 )
+from arcface_jax.convert.load_any import kind_of
 from arcface_jax.convert.recognize import name_of, recognize
 from arcface_jax.convert.state_dict_names import entries
 from arcface_jax.embedder import Embedder
@@ -236,6 +238,13 @@ def test_files_of_no_known_kind_are_refused(tmp_path):
     path.write_bytes((8).to_bytes(8, "little") + b"{}      ")
     with pytest.raises(ValueError, match="not a weight file of this library"):
         load(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_older_pytorch_files_are_told_by_any_protocol_of_their_pickle(protocol, tmp_path):
+    path = tmp_path / "x.pt"
+    path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) + b"cut")
+    assert kind_of(path) == "torch"
 
 
 def test_a_compiled_program_takes_any_number_of_images(rng, tmp_path):

@@ -6,34 +6,84 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from arcface_jax.models.convolution import by_xla, convolution
+from arcface_jax.models.grouped import grouped_convolution
 from arcface_jax.models.layers import Convolution, PReLU, leaky
-from arcface_jax.models.normalization import BatchNorm, standardize
-from arcface_jax.models.strided import halving_convolution
+from arcface_jax.models.normalization import BatchNorm, normalize_batch
 
 
-def plain_convolution(x, kernel, padding):
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (2, 2),
-        ((padding, padding), (padding, padding)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "dtype"),
+    [
+        ((4, 4), 3, 1, "float32"),
+        ((7, 6), 5, 2, "float32"),
+        ((1, 1), 3, 1, "float32"),
+        ((7, 6), 2, 0, "float32"),
+        ((22, 9), 1, 0, "float32"),
+        ((22, 9), 3, 0, "float32"),
+        ((22, 9), 3, 1, "bfloat16"),
+    ],
+)
+def test_convolution_equals_xla_in_value_and_gradients(
+    size, kernel, padding, dtype, stride, rng, monkeypatch
+):
+    # Slabs of a few rows, as large images have them.
+    monkeypatch.setattr("arcface_jax.models.convolution.PATCH_BYTES", 5000)
+    same_as_xla(
+        convolution,
+        (3, *size, 3),
+        (kernel, kernel, 3, 4),
+        dtype=dtype,
+        rng=rng,
+        stride=stride,
+        padding=padding,
     )
 
 
-@pytest.mark.parametrize("size", [(4, 4), (5, 5), (7, 6), (1, 1), (28, 28)])
-@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), (2, 0), (5, 2), (3, 0)])
-def test_halving_convolution_equals_xla_in_value_and_gradients(size, kernel, padding, rng):
-    if min(size) + 2 * padding < kernel:
-        pytest.skip("the kernel is larger than the padded image")
-    x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(kernel, kernel, 3, 4)), jnp.float32)
-    value, vjp = jax.vjp(lambda x, w: halving_convolution(x, w, padding), x, w)
-    expected, plain_vjp = jax.vjp(lambda x, w: plain_convolution(x, w, padding), x, w)
-    np.testing.assert_array_equal(value, expected)
-    g = jnp.asarray(rng.normal(size=value.shape), jnp.float32)
-    for got, wanted in zip(vjp(g), plain_vjp(g), strict=True):
-        np.testing.assert_allclose(got, wanted, atol=2e-5 * max(1.0, float(abs(wanted).max())))
+def same_as_xla(ours, x_shape, kernel_shape, *, dtype, rng, stride, padding, groups=1):
+    x, w = (jnp.asarray(rng.normal(size=shape), dtype) for shape in (x_shape, kernel_shape))
+    value, vjp = jax.vjp(lambda x, w: ours(x, w, stride, padding), x, w)
+    wide = x.astype(jnp.float32), w.astype(jnp.float32)
+    expected, plain_vjp = jax.vjp(
+        lambda x, w: by_xla(x, w, stride=stride, padding=padding, groups=groups), *wide
+    )
+    g = jnp.asarray(rng.normal(size=value.shape), dtype)
+    tolerance = {"float32": 2e-6, "bfloat16": 2e-2}[dtype]
+    pairs = zip((value, *vjp(g)), (expected, *plain_vjp(g.astype(jnp.float32))), strict=True)
+    for got, wanted in pairs:
+        assert got.dtype == dtype
+        largest = max(1.0, float(abs(wanted).max()))
+        np.testing.assert_allclose(got.astype(jnp.float32), wanted, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize(("stride", "members"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 4)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "dtype"),
+    [
+        ((4, 4), 3, 1, "float32"),
+        ((5, 5), 5, 0, "float32"),
+        ((3, 3), 2, 0, "float32"),
+        ((7, 6), 5, 2, "float32"),
+        ((1, 1), 3, 1, "float32"),
+        ((22, 9), 3, 1, "float32"),
+        ((22, 9), 3, 1, "bfloat16"),
+        ((5, 5), 5, 0, "bfloat16"),
+    ],
+)
+def test_grouped_convolution_equals_xla_in_value_and_gradients(
+    size, kernel, padding, dtype, members, stride, rng
+):
+    same_as_xla(
+        grouped_convolution,
+        (3, *size, 4),
+        (kernel, kernel, members, 4),
+        dtype=dtype,
+        rng=rng,
+        stride=stride,
+        padding=padding,
+        groups=4 // members,
+    )
 
 
 def plain_batch_norm(x, scale, bias, epsilon=1e-5):
@@ -77,8 +127,10 @@ def test_running_statistics_move_by_a_tenth_with_the_unbiased_variance(rng):
     np.testing.assert_allclose(layer.var[...], expected, rtol=1e-5)
 
 
-def test_standardize_survives_a_constant_channel():
-    value, grads = jax.value_and_grad(lambda x: standardize(x, 1e-5)[0].sum())(jnp.ones((8, 2)))
+def test_batch_norm_survives_a_constant_channel():
+    value, grads = jax.value_and_grad(
+        lambda x: normalize_batch(x, jnp.ones(2), jnp.zeros(2), 1e-5)[0].sum()
+    )(jnp.ones((8, 2)))
     assert float(value) == 0.0
     assert (grads == 0.0).all()
 
