@@ -1,5 +1,8 @@
 """Unit vectors, cosines and angles whose values and derivatives stay finite everywhere."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,6 +13,9 @@ from jax.typing import ArrayLike
 SINE_FLOOR = 2.0**-11.5
 
 SHORTEST = 1e-12
+
+# Slices of a row that a CPU combines elementwise before the rest is reduced.
+PARTS = 16
 
 
 def as_float(x: ArrayLike) -> Array:
@@ -22,18 +28,51 @@ def as_float(x: ArrayLike) -> Array:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
-def _scaled_length(x: Array) -> tuple[Array, Array, Array]:
-    """(x / k, its length where the row counts, k) with k the largest entry of each row.
+def _reduce_rows(
+    combine: Callable[..., Array], reduce: Callable[..., Array], function: Callable, x: Array
+) -> Array:
+    """``reduce(function(x), axis=-1, keepdims=True)``, fast on a CPU too.
 
-    Squares of entries beyond 1e19 overflow float32; those of ``x / k`` lie in [0, 1].
+    XLA's CPU compiler runs a reduction over the last axis one entry at a time; slices of the axis
+    are combined elementwise first, which it does many at a time.
     """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    parts = max(n for n in range(1, PARTS + 1) if x.shape[-1] % n == 0)
+
+    def by_parts(x: Array) -> Array:
+        combined = functools.reduce(combine, map(function, jnp.split(x, parts, axis=-1)))
+        return reduce(combined, axis=-1, keepdims=True)
+
+    def at_once(x: Array) -> Array:
+        return reduce(function(x), axis=-1, keepdims=True)
+
+    return jax.lax.platform_dependent(x, cpu=by_parts, default=at_once)
+
+
+def _direction(x: Array) -> tuple[Array, Array, Array]:
+    """(unit rows, 1 / length, length), the latter two [..., 1]; all 0 where a row is too short.
+
+    Squares of entries beyond 1e19 overflow float32; those of ``x / k``, with k the largest entry
+    of the row, lie in [0, 1].
+    """
+    largest = _reduce_rows(jnp.maximum, jnp.max, jnp.abs, x)
     k = jnp.where(largest > 0.0, largest, 1.0)
-    scaled = x / k
-    square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
+    square = _reduce_rows(jnp.add, jnp.sum, lambda part: jnp.square(part / k), x)
     # Not "longer than": a row of NaN is to stay one.
-    counts = ~(jnp.sqrt(jax.lax.stop_gradient(square)) * k <= SHORTEST)
-    return scaled, jnp.where(counts, square, 1.0), jnp.where(counts, k, 0.0)
+    counts = ~(jnp.sqrt(square) * k <= SHORTEST)
+    inverse = jnp.where(counts, jax.lax.rsqrt(jnp.where(counts, square, 1.0)), 0.0)
+    return x / k * inverse, inverse / k, jnp.where(counts, jnp.sqrt(square) * k, 0.0)
+
+
+@jax.custom_jvp
+def _unit(x: Array) -> Array:
+    return _direction(x)[0]
+
+
+@_unit.defjvp
+def _unit_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y, inverse, _ = _direction(x)
+    return y, (dx - y * jnp.sum(y * dx, axis=-1, keepdims=True)) * inverse
 
 
 def unit(x: ArrayLike) -> Array:
@@ -51,8 +90,19 @@ def unit(x: ArrayLike) -> Array:
     Array([[0.6, 0.8],
            [0. , 0. ]], dtype=float32)
     """
-    scaled, square, k = _scaled_length(as_float(x))
-    return jnp.where(k > 0.0, scaled, 0.0) * jax.lax.rsqrt(square)
+    return _unit(as_float(x))
+
+
+@jax.custom_jvp
+def _length(x: Array) -> Array:
+    return _direction(x)[2][..., 0]
+
+
+@_length.defjvp
+def _length_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y, _, length = _direction(x)
+    return length[..., 0], jnp.sum(y * dx, axis=-1)
 
 
 def length(x: ArrayLike) -> Array:
@@ -69,8 +119,7 @@ def length(x: ArrayLike) -> Array:
     >>> length(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
     Array([5., 0.], dtype=float32)
     """
-    _, square, k = _scaled_length(as_float(x))
-    return jnp.squeeze(jnp.sqrt(square) * k, axis=-1)
+    return _length(as_float(x))
 
 
 def clip_cosine(cosine: Array) -> Array:

@@ -4,6 +4,9 @@ Command   python -m experiments.embed --weights=FILE --images=DIR --output=embed
 Network   --weights=FILE         safetensors of experiments.evaluate, a PyTorch file, or ONNX
           --checkpoint=DIR       instead: a finished point of a sweep (--point=NAME where there are
                                  several)
+          --colors=BGR --mean=0 --std=255
+                                 what a file that does not say was trained on (here MagFace's);
+                                 without them RGB in [-1, 1], or ImageNet's for 128-d MobileFaceNets
 Images    --images=DIR           every file below it, at any depth, sorted by name; or one file
           --landmarks=FILE       a line for each image: its name (the end of its path), then
                                  x1 y1 ... x5 y5, in px of the image as it is stored: eye at image

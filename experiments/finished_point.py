@@ -63,7 +63,7 @@ def saved_settings(point: Point) -> Settings:
     config = base.get_config()
     try:
         config.update_from_flattened_dict(values)
-        return make_settings(config)
+        return make_settings(config, finished=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"the settings of point {point.name} are not understood: {one_line(error)}"
@@ -79,7 +79,11 @@ def restore(
       FileNotFoundError: there is no checkpoint.
       ValueError: it does not fit the settings, or another version wrote it.
     """
-    program = Program(program_config(settings, num_classes=num_classes, aligned=aligned))
+    with Checkpoints(directory / "checkpoints", every=settings.checkpoint_every) as checkpoints:
+        stored = checkpoints.preprocessing()
+    # Older checkpoints do not say.
+    contract = stored or settings.contract(aligned=aligned)
+    program = Program(program_config(settings, num_classes=num_classes, preprocessing=contract))
     with Checkpoints(
         directory / "checkpoints", every=settings.checkpoint_every, program=program
     ) as checkpoints:

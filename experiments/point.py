@@ -18,6 +18,7 @@ from arcface_jax.data import Dataset
 from arcface_jax.data.pipeline import batches, evaluation_batches
 from arcface_jax.evaluation import evaluate_open_set
 from arcface_jax.margins import MarginRule, target_cosine
+from arcface_jax.models import Preprocessing
 from arcface_jax.training import (
     Checkpoints,
     Diverged,
@@ -56,12 +57,14 @@ class Programs:
         return sum(program.traces["train_step"] for program in self._programs.values())
 
 
-def program_config(settings: Settings, *, num_classes: int, aligned: bool) -> ProgramConfig:
-    """What a point compiles for; ``aligned``: whether its data set places faces itself."""
+def program_config(
+    settings: Settings, *, num_classes: int, preprocessing: Preprocessing
+) -> ProgramConfig:
+    """What a point compiles for."""
     return ProgramConfig(
         model=settings.model,
         num_classes=num_classes,
-        preprocessing=settings.contract(aligned=aligned),
+        preprocessing=preprocessing,
         frozen=settings.freeze_backbone,
         schedule=settings.schedule,
         momentum=settings.momentum,
@@ -118,7 +121,11 @@ def run_point(
     started, clock = now(), time.perf_counter()
     compiled = programs.train_step_compilations
     program = programs.find(
-        program_config(settings, num_classes=images.train.num_classes, aligned=images.train.aligned)
+        program_config(
+            settings,
+            num_classes=images.train.num_classes,
+            preprocessing=settings.contract(aligned=images.train.aligned),
+        )
     )
     pairs = listed_pairs(settings.evaluation.pairs, images.test, manual_dir=manual_dir)
     histograms = _Histograms(settings, directory / "angles.npz", program, images.train)
@@ -171,6 +178,7 @@ def run_point(
             "finished": now(),
             "seconds": round(seconds, 1),
             "compilations": {"train_step": compilations},
+            "preprocessing": program.config.contract.to_json(),
             "dataset": images.describe(),
         },
     )

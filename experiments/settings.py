@@ -266,8 +266,12 @@ def make_margin(name: str, values: Mapping[str, Any]) -> MarginRule:
     return MARGINS[name](**own)
 
 
-def make_settings(config: ConfigDict) -> Settings:
+def make_settings(config: ConfigDict, *, finished: bool = False) -> Settings:
     """A config's values as checked, frozen settings.
+
+    Args:
+      config: the values.
+      finished: the run is over; the weights that it began with need not be there any more.
 
     Raises:
       ValueError: a value out of range or a combination that makes no sense, with the way out.
@@ -276,7 +280,8 @@ def make_settings(config: ConfigDict) -> Settings:
     data = values["data"]
     data["options"] = tuple(sorted(data["options"].items()))
     model = make_model(values["model"], size=data["size"], channels=data["channels"])
-    if source := values["init_from"]:
+    source = values["init_from"]
+    if source and not finished:
         check_weights(model, initial_weights(source).model.config, source=source)
     margin = dict(values["margin"])
     flat = {

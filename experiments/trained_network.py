@@ -5,6 +5,7 @@ Imports no JAX: the entry points read its flags before JAX may start.
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,13 @@ _WEIGHTS = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Instead of --weights: the directory of a finished point or its sweep."
 )
+_COLORS = flags.DEFINE_enum(
+    "colors", None, ["RGB", "BGR"], "With --weights that do not say: order of the channels."
+)
+_MEAN = flags.DEFINE_list(
+    "mean", None, "With --weights that do not say: taken from pixels in 0..255; one, or three."
+)
+_STD = flags.DEFINE_list("std", None, "With --weights that do not say: divides what is left.")
 _POINT = flags.DEFINE_string(
     "point",
     None,
@@ -66,6 +74,11 @@ def named_network() -> TrainedNetwork:
       FileNotFoundError: nothing is there.
     """
     weights, checkpoint, point = _WEIGHTS.value, _CHECKPOINT.value, _POINT.value
+    inputs = _named_inputs()
+    if inputs and not weights:
+        raise ValueError(
+            f"--{', --'.join(inputs)} say what images a weight file wants; a checkpoint knows."
+        )
     if checkpoint and not weights:
         return network_of_point(Path(checkpoint), point)
     if not weights or checkpoint:
@@ -74,11 +87,29 @@ def named_network() -> TrainedNetwork:
         )
     if point:
         raise ValueError("--point has no effect with --weights; see --help.")
-    return network_of_file(Path(weights))
+    return network_of_file(Path(weights), inputs)
 
 
-def network_of_file(path: Path) -> TrainedNetwork:
+def _named_inputs() -> dict[str, Any]:
+    """Fields of the contract that the command line gives."""
+    named: dict[str, Any] = {} if _COLORS.value is None else {"colors": _COLORS.value}
+    for flag in (_MEAN, _STD):
+        if flag.value is None:
+            continue
+        try:
+            named[flag.name] = tuple(map(float, flag.value))
+        except ValueError:
+            given = ",".join(flag.value)
+            raise ValueError(f"--{flag.name}={given} must be one number, or three.") from None
+    return named
+
+
+def network_of_file(path: Path, inputs: Mapping[str, Any] | None = None) -> TrainedNetwork:
     """The network of a weight file.
+
+    Args:
+      path: of the file.
+      inputs: fields of the contract that a file without one is read with.
 
     Raises:
       FileNotFoundError: no such file.
@@ -93,6 +124,10 @@ def network_of_file(path: Path) -> TrainedNetwork:
         from arcface_jax.convert import load
 
         embedder = load(path)
+        if inputs:
+            # Refused where the file itself says otherwise.
+            contract = dataclasses.replace(embedder.preprocessing, **inputs)
+            embedder = load(path, preprocessing=contract)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{path} needs the package {error.name} to be read; pip install 'arcface_jax[export]'."

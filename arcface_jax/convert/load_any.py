@@ -56,22 +56,28 @@ def load(
     kind = kind_of(path)
     if kind == "safetensors":
         embedder = weight_file.read(path)
-        if preprocessing not in (None, embedder.preprocessing):
-            raise ValueError(
-                f"{path} was saved with {embedder.preprocessing}; another contract gives other "
-                "numbers. Leave preprocessing out."
-            )
+        _refuse_another(preprocessing, embedder.preprocessing, path)
         return embedder
     if kind == "onnx":
         from arcface_jax.convert.onnx_reader import load_with_contract
 
         net, stored = load_with_contract(path, model=model)
+        if stored is not None:
+            _refuse_another(preprocessing, stored, path)
         preprocessing = preprocessing or stored
     else:
         from arcface_jax.convert.torch_weights import load_torch
 
         net = load_torch(path, model=model)
     return Embedder(net, preprocessing=preprocessing or usual_inputs(net.config))
+
+
+def _refuse_another(given: Preprocessing | None, stored: Preprocessing, path: Path) -> None:
+    if given not in (None, stored):
+        raise ValueError(
+            f"{path} was saved with {stored}, and another contract gives other numbers; do not "
+            "give one."
+        )
 
 
 def kind_of(path: Path) -> str:
@@ -82,11 +88,14 @@ def kind_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         start = file.read(10)
+    # The length of a header in JSON, and the header. Its first byte may be any, so it comes first;
+    # read as a length, the beginnings of the others pass their files' ends.
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and length <= path.stat().st_size - 8:
+        return "safetensors"
     # A ZIP archive, or a pickle of any protocol.
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return "torch"
-    if len(start) == 10 and start[8:9] == b"{":
-        return "safetensors"
     # An ONNX model begins with its IR version, field 1 of the message.
     if start[:1] == b"\x08":
         return "onnx"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
+from arcface_jax.models.preprocessing import Preprocessing
 from arcface_jax.training.class_rows import ClassRows
 from arcface_jax.training.program import Program
 from arcface_jax.training.state import TrainState
@@ -23,7 +24,8 @@ class Checkpoints:
       every: steps between two checkpoints.
       keep: how many of the newest stay.
       program: whose states these are: what has a row per class is saved as `ClassRows`, for any
-        number of devices. None saves states as they are.
+        number of devices, and the preprocessing contract beside them. None saves states as they
+        are.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Checkpoints:
         if self.latest == step:
             return False
         saved = self._parts(state)
+        if self._program is not None:
+            saved["preprocessing"] = self._program.config.contract.to_json()
         if hasattr(batches, "get_state"):
             saved["data"] = batches.get_state()
         return self._checkpointer.save_checkpointables(step, saved, force=force)
@@ -69,10 +73,23 @@ class Checkpoints:
         checkpoint.
 
         Raises:
-          ValueError: the checkpoint holds arrays of other shapes than ``like``.
+          ValueError: the checkpoint holds arrays of other shapes than ``like``, or its network was
+            trained under another preprocessing contract.
         """
         if self.latest is None:
             return None
+        if self._program is not None:
+            stored, own = self.preprocessing(), self._program.config.contract
+            if stored not in (None, own):
+                differ = ", ".join(
+                    f"{name}={value} (here {getattr(own, name)})"
+                    for name, value in vars(stored).items()
+                    if value != getattr(own, name)
+                )
+                raise ValueError(
+                    f"the checkpoint's network was trained on images with {differ}; take those "
+                    "settings, or begin another run."
+                )
         wanted = self._parts(like)
         abstract = wanted | {
             "state": jax.tree.map(
@@ -87,6 +104,17 @@ class Checkpoints:
             batches.set_state(loaded["data"])
         rows = loaded["classes"].arrays if "classes" in loaded else {}
         return _typed(loaded["state"] | rows, like)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """The contract that the newest checkpoint's network was trained under, where it says so."""
+        if self.latest is None:
+            return None
+        wanted = {"preprocessing": None}
+        try:
+            loaded = self._checkpointer.load_checkpointables(abstract_checkpointables=wanted)
+        except KeyError:
+            return None
+        return Preprocessing.from_json(loaded["preprocessing"])
 
     def _parts(self, state: TrainState) -> dict[str, Any]:
         """What Orbax saves of a state, each part in its own way."""

@@ -46,6 +46,15 @@ def sweep_rate():
             yield {**point, "learning_rate": rate, **VALIDATION}
 
 
+def sweep_scale():
+    """Scale of each loss at its middling margin and the rate that the search above favours."""
+    for scale, rate in ((8.0, 0.1), (32.0, 0.1), (16.0, 0.05)):
+        for name, margin in MIDDLING.items():
+            point = {"margin.name": name, **margin, "scale": scale}
+            yield {**point, "learning_rate": rate, **VALIDATION}
+    yield {"margin.name": "softmax", "learning_rate": 0.8, **VALIDATION}
+
+
 def sweep():
     """The table: every setting with every seed, tested on people never seen."""
     for seed in range(SEEDS):

@@ -228,6 +228,16 @@ def test_a_weight_file_holds_network_contract_and_scores(name, rng, tmp_path):
         load(path, preprocessing=usual_inputs(net.config))
 
 
+def test_an_onnx_graph_with_its_contract_takes_no_other(rng, tmp_path):
+    net = trained(CONFIGS["mobilefacenet_128d"], rng)
+    embedder = Embedder(net, preprocessing=usual_inputs(net.config))
+    path = tmp_path / "net.onnx"
+    export_onnx(net, path, preprocessing=embedder.preprocessing)
+    assert load(path).preprocessing == embedder.preprocessing
+    with pytest.raises(ValueError, match="another contract gives other numbers"):
+        load(path, preprocessing=Preprocessing(size=16))
+
+
 def test_files_of_no_known_kind_are_refused(tmp_path):
     path = tmp_path / "x.bin"
     path.write_bytes(b"hello, world")
@@ -245,6 +255,13 @@ def test_older_pytorch_files_are_told_by_any_protocol_of_their_pickle(protocol, 
     path = tmp_path / "x.pt"
     path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) + b"cut")
     assert kind_of(path) == "torch"
+
+
+@pytest.mark.parametrize("length", [0x80, 0x4B50, 0x08])
+def test_safetensors_are_told_whatever_byte_their_length_begins_with(length, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}".ljust(length))
+    assert kind_of(path) == "safetensors"
 
 
 def test_a_compiled_program_takes_any_number_of_images(rng, tmp_path):

@@ -98,8 +98,7 @@ def small_embedder():
             depths=(1, 1), widths=(4, 8), embedding_dim=8, image_size=16, channels=channels
         )
         net = config.build(rngs=nnx.Rngs(0))
-        colors = "RGB" if channels == 3 else "grey"
-        return Embedder(net, preprocessing=Preprocessing(size=16, colors=colors, **contract))
+        return Embedder(net, preprocessing=Preprocessing.for_model(config, **contract))
 
     return make
 

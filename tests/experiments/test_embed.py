@@ -259,7 +259,7 @@ def test_a_mistake_ends_in_one_line(words, message, folder, small_weights, tmp_p
 def test_help_names_every_flag(help_of):
     text, flags = help_of("embed")
     assert "python -m experiments.embed --weights=FILE --images=DIR --output=" in text
-    network = {"weights", "checkpoint", "point"}
+    network = {"weights", "checkpoint", "point", "colors", "mean", "std"}
     assert flags == network | {"images", "landmarks", "skip_unreadable", "batch_size", "output"}
     assert all(f"--{flag}" in text for flag in flags)
 

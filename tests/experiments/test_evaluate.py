@@ -17,7 +17,7 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 
-from arcface_jax.convert import load, save
+from arcface_jax.convert import load, save, save_torch
 from arcface_jax.evaluation import evaluate_open_set, evaluate_pairs, impostor_scores
 from arcface_jax.models import Preprocessing
 from experiments import evaluate
@@ -176,6 +176,25 @@ def test_flip_changes_the_contract_and_the_numbers(
     expected = small_embedder(flip=flip)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert np.abs(found - load(weights)(images)).max() > 1e-3
+
+
+def test_a_file_that_does_not_say_is_read_as_the_command_says(people, small_embedder, tmp_path):
+    expected = small_embedder(colors="BGR", mean=(0.0,), std=(255.0,), alignment="five_points")
+    save_torch(expected.model, tmp_path / "magface.pt")
+    result = run_here(
+        weights=tmp_path / "magface.pt",
+        benchmark=str(people),
+        colors="BGR",
+        mean=["0"],
+        std=["255"],
+        resamples=0,
+        output=tmp_path / "out",
+        embeddings=True,
+    )
+    assert Preprocessing.from_json(result["preprocessing"]) == expected.preprocessing
+    with np.load(tmp_path / "out" / "embeddings.npz") as stored:
+        images = expected(pixels_of(people, stored["ids"]))
+        np.testing.assert_allclose(stored["embeddings"], images, rtol=1e-4, atol=1e-5)
 
 
 def test_impostor_scores_do_not_outlive_another_flip(small_weights):
@@ -337,6 +356,14 @@ def test_a_network_of_aligned_faces_asks_whether_these_are(point, prepared):
         (dict(weights=None), ValueError, "name one network"),
         (dict(weights="{}/notes.txt"), ValueError, "neither safetensors"),
         (dict(weights="{}"), ValueError, "a finished point is named by --checkpoint"),
+        (dict(colors="BGR"), ValueError, "another contract gives other numbers"),
+        (dict(mean=["0", "x"]), ValueError, "--mean=0,x must be one number, or three"),
+        (dict(std=["1", "2"], weights="{}/own.pt"), ValueError, "one for each of 3 channels"),
+        (
+            dict(weights=None, checkpoint="{}", std=["255"]),
+            ValueError,
+            "--std say what images a weight file wants; a checkpoint knows",
+        ),
         (dict(embeddings=True), ValueError, "--embeddings are written to --output"),
         (dict(output="{}/notes.txt/below"), ValueError, "--output=.* cannot be written"),
         (dict(save_weights="{}"), ValueError, "is a directory; name a file"),
@@ -350,9 +377,12 @@ def test_a_network_of_aligned_faces_asks_whether_these_are(point, prepared):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_mistakes_are_refused(flags, error, message, people, small_weights, tmp_path, prepared):
+def test_mistakes_are_refused(
+    flags, error, message, people, small_weights, small_embedder, tmp_path, prepared
+):
     (tmp_path / "notes.txt").write_text("some longer text")
     (tmp_path / "torch.pt").write_bytes(b"PK and what follows")
+    save_torch(small_embedder().model, tmp_path / "own.pt")
     given = dict(weights=str(small_weights()), benchmark=str(people)) | {
         name: value.format(tmp_path) if isinstance(value, str) else value
         for name, value in flags.items()
@@ -386,7 +416,18 @@ def test_help_names_every_flag(help_of):
     text, flags = help_of("evaluate")
     assert "python -m experiments.evaluate --weights=FILE --benchmark=lfw" in text
     assert flags == {
-        *("weights", "checkpoint", "point", "flip", "benchmark", "pairs", "aligned"),
+        *(
+            "weights",
+            "checkpoint",
+            "point",
+            "colors",
+            "mean",
+            "std",
+            "flip",
+            "benchmark",
+            "pairs",
+            "aligned",
+        ),
         *("batch_size", "resamples", "output", "embeddings", "save_weights"),
     }
     assert all(f"--{flag}" in text for flag in flags | {"data_dir", "manual_dir"})

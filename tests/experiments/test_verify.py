@@ -135,7 +135,7 @@ def test_a_mistake_ends_in_one_line(words, message, two, small_weights, tmp_path
 def test_help_names_every_flag(help_of):
     text, flags = help_of("verify")
     assert "python -m experiments.verify A.jpg B.jpg --weights=FILE" in text
-    assert flags == {"weights", "checkpoint", "point", "landmarks"}
+    assert flags == {"weights", "checkpoint", "point", "colors", "mean", "std", "landmarks"}
     assert all(f"--{flag}" in text for flag in flags)
 
 

@@ -244,8 +244,34 @@ def test_a_resumed_run_equals_an_unbroken_one(program, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_checkpoint_holds_the_contract_and_keeps_to_it(program, tmp_path):
+    contract = program.config.contract
+    wide = dataclasses.replace(contract, std=(255.0,), flip="add")
+    other = Program(dataclasses.replace(program.config, preprocessing=wide))
+    settings = hyper("softmax")
+    with Checkpoints(tmp_path / "checkpoints", every=5, program=program) as checkpoints:
+        checkpoints.save(5, program.init(settings, seed=0), None)
+        assert checkpoints.preprocessing() == contract
+    with (
+        Checkpoints(tmp_path / "checkpoints", every=5, program=other) as checkpoints,
+        pytest.raises(
+            ValueError, match=r"with std=\(127.5,\) \(here \(255.0,\)\), flip=none \(here add"
+        ),
+    ):
+        checkpoints.restore(other.shapes(settings))
+
+
+def test_a_checkpoint_without_a_contract_is_restored(program, tmp_path):
+    state = program.init(hyper("softmax"), seed=0)
+    with Checkpoints(tmp_path / "checkpoints", every=5) as checkpoints:
+        checkpoints.save(5, state, None)
+        assert checkpoints.preprocessing() is None
+        assert checkpoints.restore(state) is not None
+
+
 def test_nothing_to_restore_is_none(program, tmp_path):
     with Checkpoints(tmp_path / "none", every=5) as checkpoints:
+        assert checkpoints.preprocessing() is None
         assert checkpoints.restore(program.init(hyper("softmax"), seed=0)) is None
 
 
