@@ -4,13 +4,14 @@ import os
 from typing import Any
 
 from benchmarks.timed_steps import keep_to, serve, settings_of_worker, timed
-from experiments.environment import prefer_fast_cpu_convolutions
+from experiments.environment import keep_freed_memory, prefer_fast_cpu_convolutions
 
 SETTINGS = settings_of_worker(model=str, batch=int, dtype=str, threads=int, state=str)
 # Before JAX counts the processors. PyTorch may want the rest of a GPU's memory.
 keep_to(SETTINGS.threads)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 prefer_fast_cpu_convolutions()
+keep_freed_memory()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

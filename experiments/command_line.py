@@ -16,7 +16,11 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments.environment import keep_compiled_programs, prefer_fast_cpu_convolutions
+from experiments.environment import (
+    keep_compiled_programs,
+    keep_freed_memory,
+    prefer_fast_cpu_convolutions,
+)
 
 USAGE_ERROR = 2
 
@@ -150,6 +154,7 @@ def run(
       resumes: whether the same command, stopped and run again, goes on where it was.
     """
     prefer_fast_cpu_convolutions()
+    keep_freed_memory()
     keep_compiled_programs()
     if more_help is not None and any(word.startswith("--help") for word in sys.argv):
         entry = sys.modules["__main__"]

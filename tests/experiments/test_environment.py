@@ -27,6 +27,42 @@ def test_other_versions_get_no_flag_that_could_end_the_process(version, monkeypa
     assert "XLA_FLAGS" not in os.environ
 
 
+FAULTS = """
+import resource, sys
+from experiments import environment
+if sys.argv[1] == "keep":
+    environment.keep_freed_memory()
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: jnp.cumsum(x @ x.T @ x, axis=1).sum())
+x = jnp.ones((4000, 512))
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
+def test_a_steps_memory_is_not_cleared_again_by_the_kernel():
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "XLA_"))}
+
+    def faults(word, **variables):
+        finished = subprocess.run(
+            [sys.executable, "-c", FAULTS, word],
+            capture_output=True,
+            text=True,
+            env=env | {"PYTHONPATH": str(ROOT)} | variables,
+            timeout=200,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return int(finished.stdout)
+
+    # The product of 4000 x 4000 numbers is 64 MB, 15,625 pages.
+    assert faults("leave") > 15_000
+    assert faults("keep") < 1_000
+    assert faults("keep", MALLOC_ARENA_MAX="8") > 15_000
+
+
 def test_what_the_user_set_stays(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
@@ -48,6 +84,7 @@ def test_jax_accepts_the_settings_and_is_not_imported_by_them(tmp_path):
         "import sys\n"
         "from experiments import environment\n"
         "environment.prefer_fast_cpu_convolutions()\n"
+        "environment.keep_freed_memory()\n"
         "environment.keep_compiled_programs()\n"
         "assert 'jax' not in sys.modules\n"
         "import jax\n"
