@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks.backbone import check_losses
+
 ROOT = Path(__file__).parents[1]
-TINY = ["--batch=8", "--classes=64", "--dim=16", "--rounds=1"]
+HEAD = ["benchmarks.head", "--batch=8", "--classes=64", "--dim=16", "--rounds=1"]
+BACKBONE = ["benchmarks.backbone", "--models=resnet_small", "--batch=2", "--rounds=1"]
 
 
 def table(*arguments):
-    """First cells of the rows that benchmarks.head prints."""
-    command = [sys.executable, "-m", "benchmarks.head", *TINY, *arguments]
+    """First cells of the rows that a program prints."""
+    command = [sys.executable, "-m", *arguments]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     rows = [line for line in finished.stdout.splitlines() if line.startswith("| ")]
@@ -26,14 +29,33 @@ OURS = ["dense", "fused", "sampled 0.1", "sampled 0.1, gradient of its rows"]
 
 @pytest.mark.slow
 def test_heads_are_measured_without_a_peer():
-    assert [row for row in table("--no_pytorch") if row in OURS] == OURS
+    assert [row for row in table(*HEAD, "--no_pytorch") if row in OURS] == OURS
 
 
 @pytest.mark.slow
 @pytest.mark.peers
 def test_heads_are_measured_beside_pytorch(peers_python, monkeypatch):
     monkeypatch.setenv("ARCFACE_PEERS_PYTHON", peers_python)
-    assert [row for row in table() if row in ["PyTorch", *OURS]] == ["PyTorch", *OURS]
+    assert [row for row in table(*HEAD) if row in ["PyTorch", *OURS]] == ["PyTorch", *OURS]
+
+
+@pytest.mark.slow
+def test_backbones_are_measured_without_a_peer():
+    assert table(*BACKBONE, "--steps=embed", "--no_pytorch") == ["network", "---", "ours"]
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+def test_backbones_are_measured_beside_pytorch(peers_python, monkeypatch):
+    monkeypatch.setenv("ARCFACE_PEERS_PYTHON", peers_python)
+    rows = table(*BACKBONE, "--steps=embed")[2:]
+    assert rows == ["ours", "PyTorch, contiguous", "PyTorch, channels_last"]
+
+
+def test_backbones_that_do_not_compute_the_same_are_not_compared():
+    check_losses({"ours": 1.0, "peer": 1.0005}, dtype="float32")
+    with pytest.raises(RuntimeError, match="the losses differ"):
+        check_losses({"ours": 1.0, "peer": 1.1}, dtype="float32")
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def test_every_reading_in_the_page_of_losses_can_be_constructed():
             assert isinstance(eval(f"af.{call}"), af.MarginRule)  # noqa: S307
 
 
-def test_the_examples_of_the_readme_run():
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(block, names)  # noqa: S102

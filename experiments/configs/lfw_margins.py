@@ -55,6 +55,23 @@ def sweep_scale():
     yield {"margin.name": "softmax", "learning_rate": 0.8, **VALIDATION}
 
 
+def sweep_margin():
+    """Margins on both sides of the middling one, and two mixtures, at scale 16; rates further."""
+    yield {"margin.name": "softmax", "learning_rate": 1.6, **VALIDATION}
+    rate = {"scale": 16.0, "learning_rate": 0.05}
+    yield {"margin.name": "norm_softmax", "scale": 16.0, "learning_rate": 0.025, **VALIDATION}
+    for name, margins, at in (
+        ("sphereface", (1.1, 1.35), rate),
+        ("cosface", (0.1, 0.3), rate),
+        ("arcface", (0.2, 0.45), {"scale": 16.0, "learning_rate": 0.1}),
+    ):
+        for margin in margins:
+            yield {"margin.name": name, "margin.m": margin, **at, **VALIDATION}
+    for m1, m2, m3 in ((1.0, 0.2, 0.1), (0.9, 0.4, 0.15)):
+        mixture = {"margin.m1": m1, "margin.m2": m2, "margin.m3": m3}
+        yield {"margin.name": "combined", **mixture, **rate, **VALIDATION}
+
+
 def sweep():
     """The table: every setting with every seed, tested on people never seen."""
     for seed in range(SEEDS):
