@@ -31,7 +31,8 @@ def keep_freed_memory() -> None:
     XLA's CPU backend allocates the temporary memory of every step anew. Given back in between, each
     page of it is cleared by the kernel again, which costs a small network a quarter of its step
     (``python -m benchmarks.backbone --models resnet_small``, with ``MALLOC_TRIM_THRESHOLD_=131072``
-    and without). Where libc is not glibc, or its variables are set already, nothing is changed.
+    and without). Some steps still get new pages, for what was freed may be in pieces. Where libc is
+    not glibc, or its variables are set already, nothing is changed.
     """
     set_already = any(name.startswith("MALLOC_") for name in os.environ)
     if set_already or "GLIBC_TUNABLES" in os.environ or not _is_glibc():

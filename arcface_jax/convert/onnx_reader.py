@@ -21,6 +21,9 @@ from arcface_jax.models.preprocessing import Preprocessing
 # Nodes that change no number on the way from one layer to the next.
 _PASSING = ("Identity", "Flatten", "Reshape", "Dropout", "Cast", "Squeeze")
 
+# What `export_onnx` puts between bytes and the first layer, but for nodes of `_PASSING`.
+_NORMALIZING = ("Gather", "Transpose", "Sub", "Div")
+
 
 def load_onnx(
     path: str | os.PathLike[str], *, model: str | BackboneConfig | nnx.Module | None = None
@@ -30,7 +33,8 @@ def load_onnx(
     The graph is followed from its input, layer by layer, so the names in it do not matter. Where a
     batch norm has been folded into the convolution before it, the network's own becomes the
     identity with the bias as its shift: evaluation gives the same numbers; the statistics and
-    gammas that training would go on from are gone.
+    gammas that training would go on from are gone. Where the graph normalises bytes itself, as
+    `export_onnx` writes it with ``from_bytes=True``, the network takes normalised images again.
 
     Args:
       path: of the file, weights inside.
@@ -67,6 +71,8 @@ def load_with_contract(
     contract = None
     if "preprocessing" in notes:
         contract = Preprocessing.from_json(json.loads(notes["preprocessing"]))
+    elif any(_takes_bytes(value) for value in stored.graph.input):
+        raise ValueError(f"{path} takes bytes and does not state what it makes of them.")
     return _network(stored.graph, path, model=model), contract
 
 
@@ -92,6 +98,8 @@ def _network(graph: Any, path: str, *, model: str | BackboneConfig | nnx.Module 
 def _sized(config: BackboneConfig, graph: Any) -> BackboneConfig:
     """``config`` with the size of input and output that the graph states."""
     shape = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    if _takes_bytes(graph.input[0]) and len(shape) == 4:
+        shape = [shape[0], shape[3], *shape[1:3]]
     out = [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim]
     sizes: dict[str, int] = {}
     if len(shape) == 4 and shape[1] in (1, 3) and shape[2] > 0:
@@ -102,6 +110,11 @@ def _sized(config: BackboneConfig, graph: Any) -> BackboneConfig:
         return dataclasses.replace(config, **sizes)
     except ValueError:
         return config
+
+
+def _takes_bytes(value: Any) -> bool:
+    """Whether an input is uint8[N, h, w, c], which the graph itself normalises."""
+    return value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
 def _filled(net: Any, graph: Any, path: str) -> Any:
@@ -135,7 +148,11 @@ class _Reader:
             for name in node.input:
                 self._consumers.setdefault(name, []).append(node)
         # Older files list their weights among the inputs.
-        self.input = next(v.name for v in graph.input if v.name not in self._arrays)
+        images = next(value for value in graph.input if value.name not in self._arrays)
+        self.input = images.name
+        if _takes_bytes(images):
+            for kind in _NORMALIZING:
+                self.input = self._next(self.input, kind).output[0]
 
     def convolution(self, x: str, layer: Convolution, norm: BatchNorm | None) -> str:
         """Conv, and BatchNormalization where it was not folded."""

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-# Parts of the rows that a CPU adds up elementwise before the rest is a matrix product.
+# Parts of an image that a CPU adds up elementwise before the rest is a matrix product.
 PARTS = 16
 
 
@@ -17,8 +17,9 @@ def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:
     """Sum of ``function(*arrays)`` over all axes but the last, float[channels].
 
     XLA's CPU compiler is slow at reductions over leading axes (``python -m benchmarks.layers``).
-    There the rows are cut into parts that are added in one elementwise pass, which stores no
-    summand, and a matrix product with ones adds the rows of the result.
+    There each image is cut into parts that are added in one elementwise pass, which stores no
+    summand, and a matrix product with ones adds the rows of the result. The batch is left whole:
+    it may lie on several devices.
 
     Args:
       function: of each row alone, elementwise.
@@ -27,20 +28,21 @@ def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:
     >>> sum_rows(jnp.square, 2.0 * jnp.ones((2, 3, 4)))
     Array([24., 24., 24., 24.], dtype=float32)
     """
-    rows, channels = arrays[0].size // arrays[0].shape[-1], arrays[0].shape[-1]
-    parts = max(n for n in range(1, PARTS + 1) if rows % n == 0)
+    batch, channels = arrays[0].shape[0], arrays[0].shape[-1]
+    places = arrays[0].size // (batch * channels)
+    parts = max(n for n in range(1, PARTS + 1) if places % n == 0)
 
-    def by_parts(*flat: Array) -> Array:
-        cut = (jnp.split(each, parts) for each in flat)
-        total = functools.reduce(jnp.add, (function(*part) for part in zip(*cut, strict=True)))
+    def by_parts(*arrays: Array) -> Array:
+        cut = [each.reshape(batch, parts, places // parts, channels) for each in arrays]
+        summands = (function(*(each[:, i] for each in cut)) for i in range(parts))
+        total = functools.reduce(jnp.add, summands).reshape(-1, channels)
         ones = jnp.ones((1, total.shape[0]), total.dtype)
         return jnp.matmul(ones, total, precision=jax.lax.Precision.HIGHEST)[0]
 
-    return jax.lax.platform_dependent(
-        *(each.reshape(rows, channels) for each in arrays),
-        cpu=by_parts,
-        default=lambda *flat: jnp.sum(function(*flat), axis=0),
-    )
+    def at_once(*arrays: Array) -> Array:
+        return jnp.sum(function(*arrays), axis=tuple(range(arrays[0].ndim - 1)))
+
+    return jax.lax.platform_dependent(*arrays, cpu=by_parts, default=at_once)
 
 
 def _wide(x: Array) -> Array:

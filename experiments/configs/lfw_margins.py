@@ -10,7 +10,7 @@ Smoke     add --config.steps=60 --index=0
 from ml_collections import ConfigDict
 
 from experiments.configs import base
-from experiments.configs.omniglot_margins import MIDDLING, SEEDS, SETTINGS
+from experiments.configs.omniglot_margins import MIDDLING, SEEDS
 
 VALIDATION = {
     "data.evaluate_on": "validation",
@@ -18,6 +18,30 @@ VALIDATION = {
     "evaluation.pairs": "",
     "steps": 400,
 }
+
+# The table: each loss where its search ended, by TAR at FAR 1e-2.
+SETTINGS = (
+    {"margin.name": "softmax", "learning_rate": 0.8},
+    {"margin.name": "norm_softmax", "learning_rate": 0.05},
+    {"margin.name": "sphereface", "margin.m": 1.1, "learning_rate": 0.05},
+    {"margin.name": "cosface", "margin.m": 0.2, "learning_rate": 0.05},
+    {"margin.name": "arcface", "margin.m": 0.45, "learning_rate": 0.1},
+    {
+        "margin.name": "combined",
+        "margin.m1": 1.0,
+        "margin.m2": 0.2,
+        "margin.m3": 0.1,
+        "learning_rate": 0.05,
+    },
+    {
+        "margin.name": "combined",
+        "margin.m1": 0.9,
+        "margin.m2": 0.4,
+        "margin.m3": 0.15,
+        "learning_rate": 0.05,
+    },
+)
+SCALE = 16.0
 
 
 def get_config() -> ConfigDict:
@@ -76,4 +100,5 @@ def sweep():
     """The table: every setting with every seed, tested on people never seen."""
     for seed in range(SEEDS):
         for setting in SETTINGS:
-            yield {**setting, "seed": seed}
+            scaled = {} if setting["margin.name"] == "softmax" else {"scale": SCALE}
+            yield {**setting, **scaled, "seed": seed}

@@ -6,6 +6,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from flax import nnx
@@ -196,8 +197,22 @@ def test_the_onnx_graph_can_take_bytes(rng, tmp_path):
     images = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
     (got,) = onnxruntime.InferenceSession(path).run(None, {"images": images})
     assert_same(got, Embedder(net, preprocessing=contract)(images))
+    loaded = load(path, model=net.config)
+    assert loaded.preprocessing == contract
+    assert_same(got, loaded(images))
     with pytest.raises(ValueError, match="needs preprocessing="):
         export_onnx(net, path, from_bytes=True)
+
+
+def test_a_graph_of_bytes_that_states_no_preprocessing_is_refused(rng, tmp_path):
+    net = trained(CONFIGS["mobilefacenet_128d"], rng)
+    path = tmp_path / "net.onnx"
+    export_onnx(net, path, preprocessing=usual_inputs(net.config), from_bytes=True)
+    graph = onnx.load(path)
+    del graph.metadata_props[:]
+    onnx.save(graph, path)
+    with pytest.raises(ValueError, match="takes bytes and does not state"):
+        load_onnx(path, model=net.config)
 
 
 def test_onnx_of_another_network_names_what_differs(rng, tmp_path):

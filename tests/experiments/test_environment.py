@@ -34,19 +34,21 @@ if sys.argv[1] == "keep":
     environment.keep_freed_memory()
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: jnp.cumsum(x @ x.T @ x, axis=1).sum())
-x = jnp.ones((4000, 512))
-for _ in range(4):
+x = jnp.ones((3000, 64))
+fewest = float("inf")
+for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    fewest = min(fewest, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(fewest)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
-def test_a_steps_memory_is_not_cleared_again_by_the_kernel():
+def test_not_every_step_gets_memory_that_the_kernel_clears():
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "XLA_"))}
 
-    def faults(word, **variables):
+    def fewest_faults(word, **variables):
         finished = subprocess.run(
             [sys.executable, "-c", FAULTS, word],
             capture_output=True,
@@ -57,10 +59,10 @@ def test_a_steps_memory_is_not_cleared_again_by_the_kernel():
         assert finished.returncode == 0, finished.stderr
         return int(finished.stdout)
 
-    # The product of 4000 x 4000 numbers is 64 MB, 15,625 pages.
-    assert faults("leave") > 15_000
-    assert faults("keep") < 1_000
-    assert faults("keep", MALLOC_ARENA_MAX="8") > 15_000
+    # A product of 3000 x 3000 numbers is 36 MB, 8,789 pages.
+    assert fewest_faults("leave") > 8_000
+    assert fewest_faults("keep") < 1_000
+    assert fewest_faults("keep", MALLOC_ARENA_MAX="8") > 8_000
 
 
 def test_what_the_user_set_stays(monkeypatch):

@@ -71,7 +71,7 @@ def test_a_checkpoint_holds_as_many_rows_as_there_are_classes(tmp_path):
     np.testing.assert_array_equal(restored.head["centers"], program.centers(state))
 
 
-def test_a_step_sends_no_centres():
+def test_a_step_sends_no_centres_and_no_activations():
     program = make_program(4003, on(4))
     arc = hyper()
     state = program.init(arc, seed=0)
@@ -81,6 +81,7 @@ def test_a_step_sends_no_centres():
         r"= \(?(.*?)\)? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\(",
         text,
     )
+    assert {kind for _, kind in moved} <= {"all-reduce", "all-gather", "reduce-scatter"}
     sizes = [
         int(np.prod([int(n) for n in dims.split(",") if n]))
         for shapes, _ in moved
