@@ -45,8 +45,8 @@ def load_onnx(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not such a file, or a graph of another structure or other shapes; the node is
-        named.
+      ValueError: not such a file, a graph of another structure or other shapes (the node is
+        named), or one that takes bytes and states no preprocessing.
     """
     return load_with_contract(path, model=model)[0]
 
@@ -71,7 +71,7 @@ def load_with_contract(
     contract = None
     if "preprocessing" in notes:
         contract = Preprocessing.from_json(json.loads(notes["preprocessing"]))
-    elif any(_takes_bytes(value) for value in stored.graph.input):
+    elif _takes_bytes(_images(stored.graph)):
         raise ValueError(f"{path} takes bytes and does not state what it makes of them.")
     return _network(stored.graph, path, model=model), contract
 
@@ -97,8 +97,9 @@ def _network(graph: Any, path: str, *, model: str | BackboneConfig | nnx.Module 
 
 def _sized(config: BackboneConfig, graph: Any) -> BackboneConfig:
     """``config`` with the size of input and output that the graph states."""
-    shape = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
-    if _takes_bytes(graph.input[0]) and len(shape) == 4:
+    images = _images(graph)
+    shape = [d.dim_value for d in images.type.tensor_type.shape.dim]
+    if _takes_bytes(images) and len(shape) == 4:
         shape = [shape[0], shape[3], *shape[1:3]]
     out = [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim]
     sizes: dict[str, int] = {}
@@ -112,9 +113,15 @@ def _sized(config: BackboneConfig, graph: Any) -> BackboneConfig:
         return config
 
 
-def _takes_bytes(value: Any) -> bool:
-    """Whether an input is uint8[N, h, w, c], which the graph itself normalises."""
-    return value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+def _images(graph: Any) -> Any:
+    """The graph's input; older files list their weights among the inputs."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return next(value for value in graph.input if value.name not in stored)
+
+
+def _takes_bytes(images: Any) -> bool:
+    """Whether the input is uint8[N, h, w, c], which the graph itself normalises."""
+    return images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
 def _filled(net: Any, graph: Any, path: str) -> Any:
@@ -147,8 +154,7 @@ class _Reader:
                 self._arrays[node.output[0]] = node.attribute[0].t
             for name in node.input:
                 self._consumers.setdefault(name, []).append(node)
-        # Older files list their weights among the inputs.
-        images = next(value for value in graph.input if value.name not in self._arrays)
+        images = _images(graph)
         self.input = images.name
         if _takes_bytes(images):
             for kind in _NORMALIZING:

@@ -1,6 +1,7 @@
 """Batch normalisation as the published networks train it."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -29,7 +30,7 @@ def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:
     Array([24., 24., 24., 24.], dtype=float32)
     """
     batch, channels = arrays[0].shape[0], arrays[0].shape[-1]
-    places = arrays[0].size // (batch * channels)
+    places = math.prod(arrays[0].shape[1:-1])
     parts = max(n for n in range(1, PARTS + 1) if places % n == 0)
 
     def by_parts(*arrays: Array) -> Array:
