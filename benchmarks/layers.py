@@ -46,36 +46,35 @@ def compare(name: str, ours: Callable[..., Any], theirs: Callable[..., Any], *in
     print(f"{name:44}{1e3 * mine:10.2f}{1e3 * other:10.2f}{other / mine:12.1f}", flush=True)
 
 
-def compare_convolutions(
-    name: str, ours: Callable[..., jax.Array], shape: tuple[int, int, int], *, grouped: bool
-) -> None:
-    """Gradients of 3 x 3 convolutions with stride 1 and 2, and the grouped ones themselves."""
+def compare_convolutions(shape: tuple[int, int, int], *, stride: int, grouped: bool) -> None:
+    """Gradients of 3 x 3 convolutions, and the grouped ones themselves."""
     images, side, channels = shape
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (images, side, side, channels))
     kernel = jax.random.normal(keys[1], (3, 3, 1 if grouped else channels, channels))
-    for stride in (1, 2):
+    convolve = grouped_convolution if grouped else convolution
 
-        def mine(x: jax.Array, kernel: jax.Array, stride: int = stride) -> jax.Array:
-            return ours(x, kernel, stride, 1)
+    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve(x, kernel, stride, 1)
 
-        groups = channels if grouped else 1
-        theirs = functools.partial(by_xla, stride=stride, padding=1, groups=groups)
-        label = f"{name}, stride {stride}, {side} x {side} x {channels}"
-        output = jax.eval_shape(theirs, x, kernel)
-        grad = jax.random.normal(keys[2], output.shape)
-        if grouped:
-            compare(label, jax.jit(mine), jax.jit(theirs), x, kernel)
-        compare(f"{label}, gradients", gradients(mine), gradients(theirs), x, kernel, grad)
+    groups = channels if grouped else 1
+    theirs = functools.partial(by_xla, stride=stride, padding=1, groups=groups)
+    name = "depthwise" if grouped else "dense"
+    label = f"{name}, stride {stride}, {side} x {side} x {channels}"
+    if grouped:
+        compare(label, jax.jit(ours), jax.jit(theirs), x, kernel)
+    grad = jax.random.normal(keys[2], jax.eval_shape(theirs, x, kernel).shape)
+    compare(f"{label}, gradients", gradients(ours), gradients(theirs), x, kernel, grad)
 
 
 def main() -> None:
     """Prints the table."""
     print(f"{'':44}{'ours, ms':>10}{'XLA, ms':>10}{'XLA / ours':>12}")
     for shape in DENSE:
-        compare_convolutions("dense", convolution, shape, grouped=False)
+        compare_convolutions(shape, stride=2, grouped=False)
     for shape in DEPTHWISE:
-        compare_convolutions("depthwise", grouped_convolution, shape, grouped=True)
+        for stride in (1, 2):
+            compare_convolutions(shape, stride=stride, grouped=True)
     row_sums = jax.jit(lambda x: jnp.sum(x, axis=(0, 1, 2)))
     our_row_sums = jax.jit(lambda x: sum_rows(lambda part: part, x))
     for images, side, channels in DENSE:

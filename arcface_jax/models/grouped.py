@@ -173,6 +173,6 @@ def _depthwise_kernel_gradient(
             for met in all_met
         )
 
-    sums = sum_slabs(per_tap, pad(x, padding), grad, size=size, stride=stride, images=1, rows=rows)
+    sums = sum_slabs(per_tap, pad(x, padding), grad, size=size, stride=stride, rows=rows)
     summed = jnp.stack([each.sum(axis=0) for each in sums]).astype(x.dtype)
     return summed.reshape(size, size, 1, channels)

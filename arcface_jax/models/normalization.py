@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 # Parts of an image that a CPU adds up elementwise before the rest is a matrix product.
-PARTS = 16
+PARTS = 4
 
 
 def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:

@@ -49,19 +49,17 @@ def sum_slabs(
     *,
     size: int,
     stride: int,
-    images: int,
     rows: int,
 ) -> Any:
     """The sum of ``term(inputs, grads)`` over slabs that stay in a processor's cache.
 
     Args:
-      term: of padded inputs float[images, stride (rows - 1) + size, W, C] and of the gradients
-        float[images, rows, W', C'] to the outputs that they meet; any pytree.
+      term: of padded inputs float[1, stride (rows - 1) + size, W, C] and of the gradients
+        float[1, rows, W', C'] to the outputs that they meet; any pytree.
       x: float[B, H, W, C], already padded.
       grad: float[B, H', W', C'].
       size: side of the kernel.
       stride: between two outputs.
-      images: of a slab; divides B.
       rows: of a slab; divides H'.
     """
     batch, height, *rest = grad.shape
@@ -69,18 +67,16 @@ def sum_slabs(
     zero = jnp.zeros((), jnp.int32)
 
     def of_slab(index: Array) -> Any:
-        image, row = index // slabs * images, index % slabs * rows
+        image, row = index // slabs, index % slabs * rows
         return term(
-            jax.lax.dynamic_slice(
-                x, (image, stride * row, zero, zero), (images, tall, *x.shape[2:])
-            ),
-            jax.lax.dynamic_slice(grad, (image, row, zero, zero), (images, rows, *rest)),
+            jax.lax.dynamic_slice(x, (image, stride * row, zero, zero), (1, tall, *x.shape[2:])),
+            jax.lax.dynamic_slice(grad, (image, row, zero, zero), (1, rows, *rest)),
         )
 
     def add(total: Any, index: Array) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, of_slab(index)), None
 
-    indices = jnp.arange(batch // images * slabs, dtype=jnp.int32)
+    indices = jnp.arange(batch * slabs, dtype=jnp.int32)
     shapes = jax.eval_shape(of_slab, indices[0])
     zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
     return jax.lax.scan(add, zeros, indices)[0]

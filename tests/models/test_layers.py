@@ -25,11 +25,7 @@ from arcface_jax.models.normalization import BatchNorm, normalize_batch
         ((22, 9), 3, 1, "bfloat16"),
     ],
 )
-def test_convolution_equals_xla_in_value_and_gradients(
-    size, kernel, padding, dtype, stride, rng, monkeypatch
-):
-    # Slabs of a few rows, as large images have them.
-    monkeypatch.setattr("arcface_jax.models.convolution.PATCH_BYTES", 5000)
+def test_convolution_equals_xla_in_value_and_gradients(size, kernel, padding, dtype, stride, rng):
     same_as_xla(
         convolution,
         (3, *size, 3),
