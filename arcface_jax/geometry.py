@@ -14,8 +14,9 @@ SINE_FLOOR = 2.0**-11.5
 
 SHORTEST = 1e-12
 
-# Slices of a row that a CPU combines elementwise before the rest is reduced.
-PARTS = 16
+# Slices of a row that a CPU combines elementwise before the rest is reduced: so many at most, and
+# so many entries wide at least.
+PARTS, NARROWEST = 16, 16
 
 
 def as_float(x: ArrayLike) -> Array:
@@ -36,7 +37,8 @@ def _reduce_rows(
     XLA's CPU compiler runs a reduction over the last axis one entry at a time; slices of the axis
     are combined elementwise first, which it does many at a time.
     """
-    parts = max(n for n in range(1, PARTS + 1) if x.shape[-1] % n == 0)
+    most = max(1, min(PARTS, x.shape[-1] // NARROWEST))
+    parts = max(n for n in range(1, most + 1) if x.shape[-1] % n == 0)
 
     def by_parts(x: Array) -> Array:
         combined = functools.reduce(combine, map(function, jnp.split(x, parts, axis=-1)))

@@ -3,6 +3,7 @@
 Command   python -m experiments.clean --workdir=runs/noisy --point=subcenter_arcface
 Reads     the point's config and checkpoint, and its training images
 Options   --point=NAME             needed where the sweep has several points
+          --import=MODULE          registers the point's margin, where that is one of your own
           --threshold_deg=75       images this far from their dominant centre, or farther, go
           --output=DIR             instead of the point's directory cleaned/
 Writes    cleaned.csv              a row for each training image: kept or not, angle, reason
@@ -20,6 +21,7 @@ from typing import Any
 
 from absl import flags
 
+import experiments.own_margins  # noqa: F401  # its flag
 from experiments import command_line
 
 _POINT = flags.DEFINE_string("point", None, "Which point of the sweep, by its directory's name.")

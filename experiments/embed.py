@@ -4,6 +4,7 @@ Command   python -m experiments.embed --weights=FILE --images=DIR --output=embed
 Network   --weights=FILE         safetensors of experiments.evaluate, a PyTorch file, or ONNX
           --checkpoint=DIR       instead: a finished point of a sweep (--point=NAME where there are
                                  several)
+          --import=MODULE        registers the point's margin, where that is one of your own
           --colors=BGR --mean=0 --std=255
                                  what a file that does not say was trained on (here MagFace's);
                                  without them RGB in [-1, 1], or ImageNet's for 128-d MobileFaceNets

@@ -5,9 +5,11 @@ from pathlib import Path
 import jax
 
 from arcface_jax.known_names import unknown_name
+from arcface_jax.margins import MARGINS
 from arcface_jax.training import Checkpoints, Program, TrainState
 from experiments.command_line import one_line
 from experiments.configs import base
+from experiments.own_margins import import_own_margins
 from experiments.point import program_config
 from experiments.reporting.sweep_directory import Point, read_sweep
 from experiments.settings import Settings, make_settings
@@ -54,8 +56,15 @@ def saved_settings(point: Point) -> Settings:
     Where this machine has fewer devices than the run had, one of them holds all the classes.
 
     Raises:
-      ValueError: a setting that is not known here.
+      ValueError: a margin or another setting that is not known here.
     """
+    import_own_margins()
+    for margin in (point.config.get("margin.name"), point.config.get("margin.margin")):
+        if margin is not None and margin not in MARGINS:
+            raise ValueError(
+                f"point {point.name} has the margin {margin}, which nothing here registers; name "
+                "the module that does: --import=MODULE."
+            )
     # An empty dict stands where a data set has no options.
     values = {path: value for path, value in point.config.items() if value != {}}
     if values.get("head.devices", 0) > jax.device_count():

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+import experiments.own_margins  # noqa: F401  # its flag
+
 if TYPE_CHECKING:
     from arcface_jax.embedder import Embedder
     from experiments.settings import DataSettings
@@ -85,8 +87,9 @@ def named_network() -> TrainedNetwork:
         raise ValueError(
             "name one network: --weights=FILE, or --checkpoint=DIRECTORY of a finished point."
         )
-    if point:
-        raise ValueError("--point has no effect with --weights; see --help.")
+    for flag in ("point", "import"):
+        if flags.FLAGS[flag].value:
+            raise ValueError(f"--{flag} has no effect with --weights; see --help.")
     return network_of_file(Path(weights), inputs)
 
 

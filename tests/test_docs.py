@@ -84,15 +84,31 @@ def test_the_sweep_of_the_example_runs(example, tmp_path):
             ("images_per_identity", 4),
         )
     ]
-    finished = subprocess.run(
-        [sys.executable, "-m", "experiments.sweep", "--config=growing_sweep.py"]
-        + ["--workdir=runs", f"--data_dir={tmp_path / 'prepared'}", *words],
-        cwd=example,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}."},
-        capture_output=True,
-        text=True,
-        timeout=250,
+    sweep, evaluate = (
+        command.split()[3:] for command in re.findall(r"PYTHONPATH=\. python.*", ADDING)
     )
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", *words, f"--data_dir={tmp_path / 'prepared'}"],
+            cwd=example,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}."},
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+
+    finished = run(*sweep, *words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert len(list((example / "runs/points").glob("*/result.json"))) == 2
+    assert len(list((example / "runs/growing/points").glob("*/result.json"))) == 2
     assert "1 compilations of the train step" in finished.stderr
+
+    finished = run(*evaluate, "--resamples=0")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "rank-1" in finished.stdout
+    finished = run(*(word for word in evaluate if not word.startswith("--import")))
+    assert finished.returncode == 2
+    assert "margin growing, which nothing here registers" in finished.stderr
+    finished = run(*(f"{word}x" if word.startswith("--import") else word for word in evaluate))
+    assert finished.returncode == 2
+    assert "there is no module growing_marginx" in finished.stderr

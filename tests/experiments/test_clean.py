@@ -200,7 +200,7 @@ def test_settings_of_another_version_are_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="settings of point point are not understood.*later"):
         saved_settings(find_point(tmp_path)[1])
     path.write_text(json.dumps(config | {"margin": {"name": "growing"}}))
-    with pytest.raises(ValueError, match="not understood: unknown margin 'growing'"):
+    with pytest.raises(ValueError, match="has the margin growing, which nothing here registers"):
         saved_settings(find_point(tmp_path)[1])
 
 
