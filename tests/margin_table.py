@@ -35,6 +35,8 @@ class Row:
       scale: s of the reference; None where the embedding's length takes its place.
       monotone: whether a larger angle never gets a larger target.
       skips: checks that the definition rules out.
+      steepness: how fast the target falls with the cosine at most, where that is much above 1: the
+        cosine's own rounding in float32 is multiplied by it.
     """
 
     margin: MarginRule
@@ -42,6 +44,7 @@ class Row:
     scale: float | None = 16.0
     monotone: bool = True
     skips: tuple[str, ...] = ()
+    steepness: float = 1.0
 
 
 # A quantity is held constant in the gradient, so that finite differences see more than it.
@@ -80,6 +83,7 @@ CLOSED_FORMS = {
     "sphereface_psi_3": Row(
         margin=af.sphereface_psi(3, feature_norm="hard", annealed=False),
         reference=lambda c: psi_reference(c, 3),
+        steepness=9.0,
     ),
     "sphereface_psi_real": Row(
         margin=af.sphereface_psi(1.7, feature_norm="hard", annealed=False),

@@ -20,6 +20,18 @@ def finite_top(top: Array) -> Array:
     return jnp.where(top > -jnp.inf, top, 0.0)
 
 
+def add_exactly(a: Array, b: Array) -> tuple[Array, Array]:
+    """(a + b as it is rounded, what rounding took from it), by Knuth's two-sum.
+
+    >>> total, lost = add_exactly(jnp.float32(2.0**24), jnp.float32(1.0))
+    >>> float(total), float(lost)
+    (16777216.0, 1.0)
+    """
+    total = a + b
+    b_counted = total - a
+    return total, (a - (total - b_counted)) + (b - b_counted)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ClassSums:
@@ -59,6 +71,38 @@ class ClassSums:
             logits=mine.logits + theirs.logits,
             terms=mine.terms + theirs.terms,
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RunningSums:
+    """Sums to which many blocks are added, and what rounding took from them on the way.
+
+    Thousands of blocks of like size would each lose the same last bits; with those summed too
+    (compensated summation) the result is that of one block.
+
+    Attributes:
+      sums: so far.
+      lost: to be added at the end, with the exponentials taken from the same ``top``.
+    """
+
+    sums: ClassSums
+    lost: ClassSums
+
+    def __add__(self, block: ClassSums) -> "RunningSums":
+        """The sums with those of another block."""
+        top = jnp.maximum(self.sums.top, block.top)
+        mine, lost, theirs = (each.at(top) for each in (self.sums, self.lost, block))
+        sums, rest = {}, {}
+        for name in ("exponentials", "logits", "terms"):
+            sums[name], more = add_exactly(getattr(mine, name), getattr(theirs, name))
+            rest[name] = getattr(lost, name) + more
+        return RunningSums(ClassSums(top=top, **sums), ClassSums(top=top, **rest))
+
+    @property
+    def total(self) -> ClassSums:
+        """The sums with what was lost."""
+        return self.sums + self.lost
 
 
 def no_classes(rows: int, dtype: jnp.dtype) -> ClassSums:

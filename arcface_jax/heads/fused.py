@@ -13,6 +13,8 @@ from arcface_jax.heads.batch_losses import OneDevice
 from arcface_jax.heads.class_products import class_products, own_products
 from arcface_jax.heads.class_sums import (
     ClassSums,
+    RunningSums,
+    add_exactly,
     finite_top,
     no_classes,
     sum_logits,
@@ -122,7 +124,7 @@ def stream(
     """
     margin, context = held.fixed.rebuild(numbers, held.others)
 
-    def add(start: Any, size: int, sums: ClassSums) -> ClassSums:
+    def add(start: Any, size: int, sums: RunningSums) -> RunningSums:
         block = _cut(centers, start, size)
         assert block is not None
         products = _products(rows, block, _cut(bias, start, size), held.fixed)
@@ -134,7 +136,8 @@ def stream(
 
     own = own_products(rows, centers, bias, held.labels, normalized=held.fixed.normalized)
     none = varying_like(no_classes(rows.shape[0], rows.dtype), rows)
-    return own, _over_blocks(centers.shape[0], held.fixed.block, add, none)
+    sums = _over_blocks(centers.shape[0], held.fixed.block, add, RunningSums(none, none))
+    return own, sums.total
 
 
 def _stream_forward(rows, centers, bias, numbers, held):
@@ -166,7 +169,7 @@ def _stream_backward(residuals, cotangents):
         return total
 
     def add(start: Any, size: int, carry: Any) -> Any:
-        by_rows, by_centers, by_bias, by_numbers = carry
+        totals, lost, by_centers, by_bias = carry
         is_label, wrong, counts = _entries(held, start, size)
         products, pull = jax.vjp(
             lambda rows, centers, bias: _products(rows, centers, bias, fixed),
@@ -178,15 +181,16 @@ def _stream_backward(residuals, cotangents):
             products, numbers, wrong, counts
         )
         more_rows, part, bias_part = pull(jnp.where(is_label, by_own[:, None], by_products))
-        return (
-            by_rows + more_rows,
-            _paste(by_centers, part, start),
-            _paste(by_bias, bias_part, start),
-            [a + b for a, b in zip(by_numbers, more_numbers, strict=True)],
-        )
+        more = more_rows, *more_numbers
+        totals, now_lost = zip(*map(add_exactly, totals, more), strict=True)
+        lost = tuple(map(jnp.add, lost, now_lost))
+        return totals, lost, _paste(by_centers, part, start), _paste(by_bias, bias_part, start)
 
-    nothing = varying_like(jax.tree.map(jnp.zeros_like, (rows, centers, bias, numbers)), rows)
-    return *_over_blocks(centers.shape[0], fixed.block, add, nothing), None
+    like = (rows, *numbers), (rows, *numbers), centers, bias
+    nothing = varying_like(jax.tree.map(jnp.zeros_like, like), rows)
+    totals, lost, by_centers, by_bias = _over_blocks(centers.shape[0], fixed.block, add, nothing)
+    by_rows, *by_numbers = map(jnp.add, totals, lost)
+    return by_rows, by_centers, by_bias, by_numbers, None
 
 
 stream.defvjp(_stream_forward, _stream_backward)

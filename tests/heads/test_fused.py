@@ -40,6 +40,17 @@ def test_any_block_size_equals_float64(name, block, masked):
     assert_equal_to_float64(SPREAD[name], Fused(block=block), where=where, rows=24, classes=classes)
 
 
+@pytest.mark.parametrize("name", ["norm_softmax", "sphereface2"])
+def test_ten_thousand_blocks_round_as_one_does(name):
+    margin, size = ROWS[name].margin, dict(rows=8, classes=10_007)
+    with jax.enable_x64(True):
+        exact = testing.evaluate(margin, large_batch(margin, dtype=jnp.float64, **size))[0]
+        exact = np.asarray(exact)
+    batch = large_batch(margin, **size)
+    losses, _ = testing.evaluate(margin, batch, head=Fused(block=1))
+    assert (np.abs(losses - exact) <= 0.2 * allowed_difference(exact, batch)).all()
+
+
 @pytest.mark.parametrize("classes", [1, 7, 10_007])
 @pytest.mark.parametrize("name", SPREAD)
 def test_any_number_of_classes_equals_float64(name, classes):
