@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -160,11 +161,25 @@ def run(
         entry = sys.modules["__main__"]
         entry.__doc__ = f"{entry.__doc__}\n{more_help()}"
 
-    def stop(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
+    stopped_by: list[int] = []
 
+    def stop(number: int, _: object) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt
+
+    def stop_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        # Inside JAX's callback to the garbage collector an exception goes no further.
+        if isinstance(unraisable.exc_value, KeyboardInterrupt) and stopped_by:
+            threading.Timer(0.05, os.kill, (os.getpid(), stopped_by[0])).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = stop_again
     # What a scheduler sends before it kills.
     signal.signal(signal.SIGTERM, stop)
+    # Commands in the background ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -172,14 +187,17 @@ def run(
             logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
-        except KeyboardInterrupt as interrupt:
-            again = "goes on from here" if resumes else "begins from the start"
-            sys.stderr.write(f"\nstopped; the same command {again}.\n")
-            sys.stderr.flush()
-            # Data threads would be waited for.
-            os._exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
-        except (ValueError, OSError) as error:
-            fail(error)
+        except BaseException as error:
+            # Extension modules that are being loaded turn the interrupt into an error of theirs.
+            if stopped_by:
+                again = "goes on from here" if resumes else "begins from the start"
+                sys.stderr.write(f"\nstopped; the same command {again}.\n")
+                sys.stderr.flush()
+                # Data threads would be waited for.
+                os._exit(128 + stopped_by[0])
+            if isinstance(error, ValueError | OSError):
+                fail(error)
+            raise
 
     def parse(argv: list[str]) -> list[str]:
         try:

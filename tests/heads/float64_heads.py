@@ -12,10 +12,7 @@ CE, GRADIENT = 5e-6, 2e-5
 
 
 def large_batch(margin, *, rows, classes, dim=16, dtype=jnp.float32):
-    """As testing.make_batch, of any size, with rows near to and far from their centres.
-
-    Every number is one of float32's, whatever the dtype: rounding them would count as an error.
-    """
+    """As testing.make_batch, of any size, with rows near to and far from their centres."""
     rng = np.random.default_rng(0)
     k = margin.centers_per_class
     w = rng.normal(size=(classes, dim) if k == 1 else (classes, k, dim))
@@ -28,8 +25,8 @@ def large_batch(margin, *, rows, classes, dim=16, dtype=jnp.float32):
     scale = 32.0 if margin.has_scale else None
     return dataclasses.replace(
         small,
-        embeddings=jnp.asarray(np.float32(10.0 * x), dtype),
-        centers=jnp.asarray(np.float32(w), dtype),
+        embeddings=jnp.asarray(10.0 * x, dtype),
+        centers=jnp.asarray(w, dtype),
         labels=jnp.asarray(labels, jnp.int32),
         scale=scale,
         bias=None if small.bias is None else small.bias.astype(dtype),
