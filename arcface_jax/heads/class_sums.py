@@ -52,9 +52,14 @@ class ClassSums:
     @property
     def lse(self) -> Array:
         """Log-sum-exp over the wrong classes, float[B]; -inf where there is none."""
-        some = self.exponentials > 0.0
-        log = jnp.log(jnp.where(some, self.exponentials, 1.0))
-        return jnp.where(some, log + finite_top(self.top), -jnp.inf)
+        return self.lse_above(jnp.zeros_like(self.top))
+
+    def lse_above(self, target: Array) -> Array:
+        """``lse - target``, without the rounding of a sum that is larger than the difference."""
+        # Not "above 0": NaN is to stay.
+        none = self.exponentials == 0.0
+        log = jnp.log(jnp.where(none, 1.0, self.exponentials))
+        return jnp.where(none, -jnp.inf - target, log + (finite_top(self.top) - target))
 
     def at(self, top: Array) -> "ClassSums":
         """The same sums with exponentials taken from ``top``, which is no smaller."""
@@ -207,7 +212,7 @@ def row_losses(
     target = margin.scales(context).astype(own.dtype) * margin.target(own, context)
     if margin.link == "sum":
         return margin.target_loss(target, context) + sums.terms
-    losses = jax.nn.softplus(sums.lse - target)
+    losses = jax.nn.softplus(sums.lse_above(target))
     if label_smoothing is None:
         return losses
     assert context.num_classes is not None

@@ -171,6 +171,16 @@ def test_a_row_of_nan_shows_unless_it_is_masked():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("head", ["dense", "fused"])
+def test_a_center_of_nan_shows_in_every_row(head):
+    margin = af.arcface()
+    batch = testing.make_batch(margin)
+    broken = batch.centers.at[2].set(jnp.nan)
+    losses, by_x, _ = testing.gradients(margin, batch, centers=broken, head=head)
+    assert bool(jnp.isnan(losses).all())
+    assert bool(jnp.isnan(by_x).any(axis=1).all())
+
+
 @pytest.mark.parametrize("devices", [2, 4, 8])
 @pytest.mark.parametrize(
     "name", ["adaface", "adacos", "curricularface_late", "elasticface_cos_rank", "vpl_open"]
