@@ -20,16 +20,16 @@ def finite_top(top: Array) -> Array:
     return jnp.where(top > -jnp.inf, top, 0.0)
 
 
-def add_exactly(a: Array, b: Array) -> tuple[Array, Array]:
-    """(a + b as it is rounded, what rounding took from it), by Knuth's two-sum.
+def add_exactly(total: Array, lost: Array, more: Array) -> tuple[Array, Array]:
+    """``total + more`` as it is rounded, and ``lost`` with what rounding took (Knuth's two-sum).
 
-    >>> total, lost = add_exactly(jnp.float32(2.0**24), jnp.float32(1.0))
+    >>> total, lost = add_exactly(jnp.float32(2.0**24), jnp.float32(0.0), jnp.float32(1.0))
     >>> float(total), float(lost)
     (16777216.0, 1.0)
     """
-    total = a + b
-    b_counted = total - a
-    return total, (a - (total - b_counted)) + (b - b_counted)
+    added = total + more
+    counted = added - total
+    return added, lost + ((total - (added - counted)) + (more - counted))
 
 
 @jax.tree_util.register_dataclass
@@ -100,8 +100,8 @@ class RunningSums:
         mine, lost, theirs = (each.at(top) for each in (self.sums, self.lost, block))
         sums, rest = {}, {}
         for name in ("exponentials", "logits", "terms"):
-            sums[name], more = add_exactly(getattr(mine, name), getattr(theirs, name))
-            rest[name] = getattr(lost, name) + more
+            of_all = (getattr(part, name) for part in (mine, lost, theirs))
+            sums[name], rest[name] = add_exactly(*of_all)
         return RunningSums(ClassSums(top=top, **sums), ClassSums(top=top, **rest))
 
     @property

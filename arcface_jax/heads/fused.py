@@ -182,8 +182,7 @@ def _stream_backward(residuals, cotangents):
         )
         more_rows, part, bias_part = pull(jnp.where(is_label, by_own[:, None], by_products))
         more = more_rows, *more_numbers
-        totals, now_lost = zip(*map(add_exactly, totals, more), strict=True)
-        lost = tuple(map(jnp.add, lost, now_lost))
+        totals, lost = zip(*map(add_exactly, totals, lost, more), strict=True)
         return totals, lost, _paste(by_centers, part, start), _paste(by_bias, bias_part, start)
 
     like = (rows, *numbers), (rows, *numbers), centers, bias

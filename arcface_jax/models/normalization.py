@@ -10,6 +10,8 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from arcface_jax.models.slabs import largest_divisor
+
 # Parts of an image that a CPU adds up elementwise before the rest is a matrix product.
 PARTS = 4
 
@@ -31,7 +33,7 @@ def sum_rows(function: Callable[..., Array], *arrays: Array) -> Array:
     """
     batch, channels = arrays[0].shape[0], arrays[0].shape[-1]
     places = math.prod(arrays[0].shape[1:-1])
-    parts = max(n for n in range(1, PARTS + 1) if places % n == 0)
+    parts = largest_divisor(places, PARTS)
 
     def by_parts(*arrays: Array) -> Array:
         cut = [each.reshape(batch, parts, places // parts, channels) for each in arrays]
